@@ -1,0 +1,119 @@
+"""The state of things as sentences, each with what to do next: what ``p2psync status`` prints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from p2psync.cli.amounts import count, moment, size
+from p2psync.cli.say import blocks, command, hint, paragraph, quoted, table
+
+Json = Mapping[str, Any]
+
+_SAY = {
+    "synced": "up to date",
+    "sending": "on its way to the others",
+    "receiving": "a newer version is coming in",
+    "waiting": "waiting",
+    "conflict": "in conflict: there are two versions, and both are kept",
+    "missing": "not found on this disk",
+    "halted": "halted",
+    "error": "not shared at the moment",
+}
+_NEEDS_PERSON = ("conflict", "halted")
+_QUIET = ("synced", "sending", "receiving")
+"""In these states the daemon does what is to be done, and there is no next action for a person."""
+
+
+def needs_person(status: Json) -> bool:
+    """Whether something in ``status`` waits for a decision: a conflict or a halt."""
+    return any(
+        mandate.get("conflicts")
+        or mandate.get("halted")
+        or any(item.get("state") in _NEEDS_PERSON for item in mandate.get("attachments", ()))
+        for mandate in status.get("mandates", ())
+    )
+
+
+def describe(status: Json) -> list[str]:
+    """The whole status, as lines."""
+    device, mandates = status.get("device", {}), status.get("mandates", ())
+    lines = [f"{quoted(device.get('name', '?'))}, {count(len(mandates), 'mandate')}"]
+    for problem in status.get("problems", ()):
+        lines += ["", *paragraph(f"Problem: {problem.get('message')}", "  ", "")]
+        lines += hint(problem["action"], "  ") if problem.get("action") else []
+    for mandate in mandates:
+        lines += ["", *describe_mandate(mandate)]
+    if not mandates:
+        lines += ["", *hint("Make a mandate:", then=command("create", then="NAME FILE..."))]
+        lines += hint("Or use a ticket that somebody gave you:", then=command("subscribe", then="FILE.crsync"))
+    return lines
+
+
+def describe_mandate(mandate: Json) -> list[str]:
+    """One mandate: its files, what is on its way, its participants."""
+    shared = mandate.get("state") == "shared"
+    lines = paragraph(
+        f"{mandate['name']} ({'shared' if shared else 'local, on this machine only'}): {mandate.get('summary') or ''}", "  ", ""
+    )
+    if mandate.get("folder"):
+        lines.append(f"  in {mandate['folder']}")
+    lines += [f"  {way}" for way in (_under_way(mandate, "incoming", "coming in"), _under_way(mandate, "outgoing", "going out")) if way]
+    lines += ["  Files:"] if mandate.get("attachments") else ["  No files are attached."]
+    lines += _describe_attachments(mandate)
+    if mandate.get("participants") and shared:
+        lines += ["  Participants:", *describe_participants(mandate["participants"], "    ")]
+    return lines
+
+
+def describe_participants(participants: Sequence[Json], indent: str = "") -> list[str]:
+    """Who takes part: name, role, machine, and whether they have everything."""
+    rows = [
+        [str(person["name"]), str(person.get("role", "")), str(person.get("device") or ""), _presence(person)] for person in participants
+    ]
+    return table(rows, indent)
+
+
+def _describe_attachments(mandate: Json) -> list[str]:
+    items = sorted(mandate.get("attachments", ()), key=lambda item: str(item["name"]))
+    rows = [[str(item["name"]), size(item.get("size")).rjust(7), _state(item)] for item in items]
+    lines: list[str] = []
+    for item, block in zip(items, blocks(rows, "    "), strict=True):
+        lines += block
+        if item.get("action"):
+            lines += hint(str(item["action"]), "      ")
+        else:
+            lines += _next_action(str(mandate["name"]), str(item["name"]), str(item.get("state")))
+    return lines
+
+
+def _state(item: Json) -> str:
+    said = _SAY.get(str(item.get("state")), str(item.get("state")))
+    if reason := item.get("reason"):
+        return f"{said.partition(':')[0]}: {reason}"
+    since = f" since {moment(item['since'])}" if item.get("since") and item.get("state") not in _QUIET else ""
+    return said + since + (f" ({item['who']})" if item.get("who") else "")
+
+
+def _next_action(mandate: str, name: str, state: str) -> list[str]:
+    indent = "      "
+    if state == "conflict":
+        return hint("See the versions:", indent, command("conflicts", mandate))
+    if state == "missing":
+        return hint("Put it back where it was, or take it out of the mandate:", indent, command("detach", mandate, name))
+    if state == "halted":
+        return hint("If that was meant:", indent, command("confirm", mandate, name))
+    return []
+
+
+def _presence(person: Json) -> str:
+    if person.get("self"):
+        return "this machine"
+    if person.get("online"):
+        return "online, up to date" if person.get("in_sync") else "online, catching up"
+    if person.get("last_seen") is None:
+        return "not seen yet"
+    return f"last seen {moment(person['last_seen'])}" + (", was up to date" if person.get("in_sync") else "")
+
+
+def _under_way(mandate: Json, which: str, words: str) -> str:
+    amount = mandate.get(which) or {}
+    return f"{words}: {count(amount['files'], 'file')}, {size(amount.get('bytes'))}" if amount.get("files") else ""

@@ -1,0 +1,1 @@
+"""Floor 2: decisions. Bytes and values in, values out; time and randomness are arguments."""

@@ -1,0 +1,103 @@
+"""Everything that keeps a file from being up to date, as a code with a sentence and what to do next.
+
+A state that is not "synced" always names the file, the machine, the reason and the next action (docs/status-api.md lists the codes).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+FileState: TypeAlias = Literal["synced", "sending", "receiving", "waiting", "conflict", "missing", "halted", "error"]
+
+ORDER: tuple[FileState, ...] = ("halted", "conflict", "error", "missing", "waiting", "receiving", "sending", "synced")
+"""The gravest first: a folder shows the gravest state of what is in it."""
+
+
+class Reason(NamedTuple):
+    """One entry of the table: the state it stands for, the sentence, and the next action (empty: nothing to do but wait)."""
+
+    state: FileState
+    sentence: str
+    action: str
+
+
+REASONS: dict[str, Reason] = {
+    "conflict": Reason(
+        "conflict",
+        "“{path}” was changed by {people} without knowing of each other; every version is kept.",
+        "Compare them, then: p2psync resolve “{mandate}” “{path}” --keep mine, theirs, both or a version.",
+    ),
+    "open-here": Reason("waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."),
+    "still-written": Reason("waiting", "“{path}” is still being written by a program on this machine.", ""),
+    "fetching": Reason("receiving", "“{path}” is being received.", ""),
+    "nobody-has-it": Reason(
+        "waiting",
+        "A newer version of “{path}” by {people} is announced, but no machine that has it is online.",
+        "Switch on a machine of {people}, with p2psync running.",
+    ),
+    "missing-file": Reason(
+        "missing",
+        "“{path}” is no longer at {location}; nothing was deleted elsewhere.",
+        "Put it back, or: p2psync restore “{mandate}” “{path}”; or take it out for everybody: p2psync detach “{mandate}” “{path}”.",
+    ),
+    "missing-root": Reason(
+        "missing",
+        "The folder {location} is not there on this machine (a disk or share that is not mounted?); nothing was deleted elsewhere.",
+        "Mount the disk again, or put the folder back.",
+    ),
+    "many-deletions": Reason(
+        "halted",
+        "{count} of {total} files in “{path}” vanished at once on this machine; they were not deleted elsewhere.",
+        "Put them back, or, if they were deleted on purpose: p2psync confirm “{mandate}” “{path}”.",
+    ),
+    "root-replaced": Reason(
+        "halted",
+        "{location} is not the folder that it was, and {count} of {total} files are not in it; they were not deleted elsewhere.",
+        "Mount the right disk, or, if the files were deleted on purpose: p2psync confirm “{mandate}” “{path}”.",
+    ),
+    "bad-name": Reason("error", "{why}", ""),
+    "name-collision": Reason(
+        "error",
+        "“{path}” and “{other}” differ only by case or accents; on some machines they would be one file.",
+        "Rename one of the two.",
+    ),
+    "unreadable": Reason("error", "{why}", ""),
+    "unwritable": Reason("error", "The newer version of “{path}” cannot be written on this machine: {why}.", "{do}"),
+    "in-the-way": Reason(
+        "error",
+        "The newer version of “{path}” cannot be put in place: something else stands at {location}.",
+        "Move that elsewhere; the version then goes in.",
+    ),
+    "reader": Reason(
+        "error",
+        "“{path}” was changed on this machine, whose role in “{mandate}” is reader; the change is not shared.",
+        "Ask an owner for the role of editor, or take the shared version back: p2psync restore “{mandate}” “{path}”.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Why one path is not up to date: a code of the table, the facts for its sentence, since when (ms since 1970), and who."""
+
+    code: str
+    since_ms: int
+    facts: dict[str, object] = field(default_factory=dict)
+    who: str | None = None
+
+    @property
+    def state(self) -> FileState:
+        """The state shown."""
+        return REASONS[self.code].state
+
+    def reason(self, **known: object) -> str:
+        """The sentence for people; ``known`` adds facts such as the path and the mandate."""
+        return REASONS[self.code].sentence.format_map(_Facts(self.facts | known))
+
+    def action(self, **known: object) -> str | None:
+        """What to do next, or None when there is nothing to do but wait."""
+        return REASONS[self.code].action.format_map(_Facts(self.facts | known)) or None
+
+
+class _Facts(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return ""

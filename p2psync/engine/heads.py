@@ -1,0 +1,66 @@
+"""The heads of one path: the versions that nothing supersedes, and the rule by which everybody picks the same one.
+
+A conflict is two heads with different bytes. A deletion that was made without knowing of an edit is no version of its own: the edit
+stands. Which head stays at the path is arbitrary and the same for every member; the others are kept beside it.
+"""
+
+from dataclasses import dataclass
+
+from p2psync.values.content import File, Folder, Gone, State
+from p2psync.values.entry import Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One current version of a path: the entry that made it and what it says the path holds."""
+
+    ref: Ref
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """All heads of one path, in the order of their entries; empty when the path was never recorded."""
+
+    all: tuple[Head, ...] = ()
+
+    @classmethod
+    def of(cls, heads: list[Head]) -> "Heads":
+        """The heads in their one order."""
+        return cls(tuple(sorted(heads, key=lambda head: head.ref)))
+
+    @property
+    def refs(self) -> frozenset[Ref]:
+        """The entries that the heads are."""
+        return frozenset(head.ref for head in self.all)
+
+    @property
+    def winner(self) -> Head:
+        """The head that stays at the path: a folder before a file before a deletion, then the first by entry."""
+        return min(self.all, key=lambda head: (_RANK[type(head.state)], head.ref))
+
+    @property
+    def others(self) -> tuple[Head, ...]:
+        """One head for each further version: files whose bytes differ from the winner's and from each other's."""
+        found: list[Head] = []
+        for head in self.all:
+            known = [self.winner, *found]
+            if isinstance(head.state, File) and not any(same_bytes(head.state, other.state) for other in known):
+                found.append(head)
+        return tuple(found)
+
+    @property
+    def covered(self) -> frozenset[Ref]:
+        """The entries that a save at the path supersedes: the winner, what equals it, and deletions it outlived."""
+        winner = self.winner.state
+        return frozenset(head.ref for head in self.all if same_bytes(head.state, winner) or isinstance(head.state, Gone))
+
+
+def same_bytes(one: State, other: State) -> bool:
+    """Whether two states hold the same bytes; permissions aside, for the same bytes never conflict."""
+    if isinstance(one, File) and isinstance(other, File):
+        return one.content == other.content
+    return type(one) is type(other)
+
+
+_RANK: dict[type[State], int] = {Folder: 0, File: 1, Gone: 2}

@@ -1,0 +1,35 @@
+"""Names that are never shared: our own files, and what programs leave beside a file while they work on it.
+
+Only names that no person gives to a book of accounts are listed; when in doubt a file is shared. Sharing a lock file would tell
+every machine that the file is open on each of them; sharing one half of a database and its log would tear it.
+"""
+
+import re
+
+from p2psync.values.names import PREFIX, fold
+
+_BY_WORK = re.compile(
+    r"""  ~\$.*                                             # Microsoft Office: who has the file open
+        | \.~lock\..*\#                                     # LibreOffice: the same
+        | ~wr[ld]\d+\.tmp | \.\#.* | \..*\.sw[a-p]          # what Word, Emacs and Vim write into while a file is open
+        | \.goutputstream-.{6}                              # GLib, in the middle of a save
+        | .*\.(db|db3|sqlite|sqlite3)-(wal|shm|journal)     # SQLite: worth something only with the one database it belongs to
+        | \.nfs[0-9a-f]{16,} | \.fuse_hidden[0-9a-f]{16,}   # deleted on a network disk, but still open somewhere
+        | \.ds_store | \._.* | thumbs\.db | desktop\.ini    # how a file manager likes to show the folder
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def is_by_work(name: str) -> bool:
+    """Whether ``name``, one component as it stands on disk, belongs to p2psync or to a program at work, and is never shared."""
+    folded = fold(name)
+    return folded.startswith(PREFIX) or _BY_WORK.fullmatch(folded) is not None
+
+
+def lock_names(name: str) -> tuple[str, ...]:
+    """The names of the lock files that would say that ``name`` is open, LibreOffice's first.
+
+    Word writes ``~$`` over the first one or two letters of a longer name, Excel and PowerPoint before it.
+    """
+    return (f".~lock.{name}#", f"~${name}", f"~${name[1:]}", f"~${name[2:]}")

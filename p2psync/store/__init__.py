@@ -1,0 +1,1 @@
+"""Floor 3: the disk, in plain blocking Python."""

@@ -1,0 +1,127 @@
+"""What arrives from other machines, written down: chunks of small contents into the vault, those of large ones into their staging file.
+
+Both are durable enough to be found again after a crash: the vault by its commit, a staging file by the digests of what is in it.
+"""
+
+import os
+import threading
+from collections.abc import Iterable
+
+from p2psync.store import listings, paths
+from p2psync.store.books import Books
+from p2psync.store.locations import Location
+from p2psync.store.root import Root
+from p2psync.store.staging import Staging
+from p2psync.values.content import Chunk, Content, Listing
+from p2psync.values.digest import Digest
+from p2psync.values.errors import P2psyncError
+from p2psync.values.names import RelPath
+
+
+class Arrivals:
+    """The chunks that are expected for one mandate, and where they go. Used by the rounds and by the fetcher, each in its thread."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._lock = threading.Lock()
+        self._small: set[Digest] = set()
+        self._large: dict[Digest, set[RelPath]] = {}
+        self._stagings: dict[RelPath, Staging] = {}
+
+    def chunks(self, batch: list[tuple[Digest, bytes]]) -> None:
+        """Write down chunks that arrived, whose digests were checked.
+
+        Raises:
+            DiskFull, CannotWrite, DiskFailing: what was written stays.
+        """
+        with self._lock:
+            for digest, data in batch:
+                for path in self._large.get(digest, ()):
+                    self._stagings[path].place(data)
+        self._books.vault.keep([(digest, data) for digest, data in batch if digest in self._small])
+        self._small.difference_update(digest for digest, _ in batch)
+
+    def listing(self, content: Content, listing: Listing) -> None:
+        """Write down a chunk list that arrived and was checked."""
+        with self._books.writing() as db:
+            listings.put(db, content, listing)
+
+    def expect_small(self, chunks: Iterable[Chunk]) -> None:
+        """These chunks, when they arrive, belong into the vault."""
+        self._small.update(chunk.digest for chunk in chunks)
+
+    def staging(self, path: RelPath, root: Root, parts: tuple[str, ...], content: Content, listing: Listing) -> tuple[Staging, list[Chunk]]:
+        """The staging file for a large content that is to stand at ``parts``, filled with all that is on this machine; what it lacks.
+
+        Raises:
+            RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
+        """
+        with self._lock:
+            staging = self._stagings.get(path)
+            if staging is not None and staging.content != content:
+                self._drop(path)
+                staging = None
+            if staging is None:
+                staging = Staging(root, parts[:-1], content, listing, name=parts[-1])
+                self._stagings[path] = staging
+                self._fill(staging, listing)
+            chunks = list(listing)
+            missing = list({chunks[index].digest: chunks[index] for index in staging.missing()}.values())
+            for chunk in missing:
+                self._large.setdefault(chunk.digest, set()).add(path)
+            return staging, missing
+
+    def finished(self, path: RelPath) -> None:
+        """The staging file of ``path`` was sealed."""
+        with self._lock:
+            self._drop(path)
+
+    def close(self) -> None:
+        """Close the staging files; what is in them is found again."""
+        with self._lock:
+            for path in list(self._stagings):
+                self._drop(path)
+
+    def _drop(self, path: RelPath) -> None:
+        self._stagings.pop(path).close()
+        self._large = {digest: paths - {path} for digest, paths in self._large.items() if paths != {path}}
+
+    def _fill(self, staging: Staging, listing: Listing) -> None:
+        """Take from the files of this mandate and from the vault what they have."""
+        db = self._books.ledger.read()
+        chunks = list(listing)
+        tried: set[Digest] = set()
+        for index in staging.missing():
+            candidates = [content for content, _, _ in listings.containing(db, chunks[index].digest)]
+            for content in [staging.content.digest, *candidates]:
+                if content not in tried:
+                    tried.add(content)
+                    self._fill_from(staging, content)
+        missing = staging.missing()
+        held = self._books.vault.has({chunks[index].digest for index in missing})
+        for index in missing:
+            if chunks[index].digest in held and (data := self._books.vault.get(chunks[index].digest)) is not None:
+                staging.put(index, data)
+
+    def _fill_from(self, staging: Staging, digest: Digest) -> None:
+        for view in paths.holding(self._books.ledger.read(), digest):
+            location = self._books.locations().get(RelPath(view.path.top))
+            if location is None or view.observed is None:
+                continue
+            listing = self._listing_of(digest)
+            if listing is not None and self._copy(staging, location, view.disk, listing):
+                return
+
+    def _copy(self, staging: Staging, location: Location, disk: tuple[str, ...], listing: Listing) -> bool:
+        try:
+            fd = Root(location.root).open_read(location.parts(disk))
+        except (OSError, P2psyncError):
+            return False
+        try:
+            return staging.fill_from(fd, listing) > 0
+        finally:
+            os.close(fd)
+
+    def _listing_of(self, digest: Digest) -> Listing | None:
+        row = self._books.ledger.read().execute("SELECT packed FROM listings WHERE content = ?", (digest,)).fetchone()
+        return None if row is None else Listing(row[0])

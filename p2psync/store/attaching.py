@@ -1,0 +1,193 @@
+"""Attaching and detaching: what may become part of a mandate on this machine, and what must not.
+
+A path belongs to one attachment of one mandate at most; nothing of p2psync's own is shared; names that another system could not
+store are refused here, where a person can still choose another one.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from p2psync.engine.reconcile import Agreed
+from p2psync.store import locations, paths, versions
+from p2psync.store.books import Books
+from p2psync.store.faults import read_fault
+from p2psync.store.locations import Location
+from p2psync.store.paths import PathView
+from p2psync.store.root import Root
+from p2psync.values.content import Gone
+from p2psync.values.entry import Act, Entry, Op
+from p2psync.values.errors import BadPath, UserError
+from p2psync.values.names import RelPath, escaped
+from p2psync.values.record import Record
+
+
+class NothingThere(UserError):
+    """There is nothing at “{path}”. Check the name; nothing was attached."""
+
+
+class NoFileOrFolder(UserError):
+    """“{path}” is {what}, and only files and folders can be attached. Attach the file or folder itself; nothing was changed."""
+
+
+class AlreadyAttached(UserError):
+    """“{path}” is already attached to “{mandate}”{as_name}. Nothing was changed."""
+
+
+class ClaimedElsewhere(UserError):
+    """“{path}” belongs to the mandate “{mandate}” already, and a file can be in one mandate only. Detach it there first; nothing was changed."""
+
+
+class ContainsAttached(UserError):
+    """“{path}” contains “{inner}”, which is attached to “{mandate}” already. Detach that first, or attach another folder; nothing was changed."""
+
+
+class OwnFolder(UserError):
+    """“{path}” is where p2psync keeps its own data, or contains it, and that cannot be shared. Attach another folder; nothing was changed."""
+
+
+class NameOnlyDiffers(UserError):
+    """“{name}” and the attached “{other}” differ only by case or accents; on some machines they would be one file. Rename one; nothing was changed."""
+
+
+class NotAttached(UserError):
+    """Nothing called “{name}” is attached to “{mandate}”. `p2psync status` shows the names."""
+
+
+class OnlyRead(UserError):
+    """Your role in “{mandate}” is reader, which does not allow that. Ask an owner for the role of editor."""
+
+
+def attach(books: Books, others: Iterable[Books], home: Path, wanted: list[Path], by: str) -> tuple[list[Record], list[tuple[RelPath, Path]]]:
+    """Attach these paths to the mandate, all or none; returns the records, and the names they are attached under.
+
+    Raises:
+        UserError: one of them cannot be attached, with the reason.
+    """
+    check_may_write(books)
+    taken = {name: location.path for name, location in books.locations().items()}
+    attached = dict.fromkeys(books.attachments())
+    found: list[tuple[RelPath, Path]] = []
+    for path in wanted:
+        kind = _kind(path)
+        _check_own(path, home)
+        _check_claims(path, books, others, [place for _, place in found])
+        name = _name_for(path, attached)
+        attached[name] = None
+        taken[name] = path
+        found.append((name, path))
+        if kind == "file":
+            _check_readable(path)
+    with books.writing() as db:
+        entries = []
+        for name, path in found:
+            single = _kind(path) == "file"
+            parents = tuple(sorted(ref for ref, _ in versions.attachment_heads(db, name)))
+            entries.append(Entry(Op.ATTACH_FILE if single else Op.ATTACH_FOLDER, name, parents=parents, act=Act.ATTACH, by=by))
+            locations.put(db, Location(name, "file" if single else "folder", path, None if single else Root(path).identity))
+            _take_up(books, name)
+        records = [record for record, _ in books.record(entries)]
+    return records, found
+
+
+def _take_up(books: Books, name: RelPath) -> None:
+    """What was recorded under the name before it was detached is what the new content supersedes."""
+    with books.writing() as db:
+        for path in [name, *versions.live_paths(db, name)]:
+            heads = versions.heads(db, path)
+            if heads.all and paths.get(db, path) is None:
+                disk = path.parts[1:]
+                paths.put(db, PathView(path, disk, None, Agreed(Gone(), heads.refs, heads.refs)))
+
+
+def detach(books: Books, name: str, by: str) -> list[Record]:
+    """Take an attachment out for everybody; nothing is deleted on any disk.
+
+    Raises:
+        NotAttached, OnlyRead.
+    """
+    check_may_write(books)
+    path = attached_name(books, name)
+    with books.writing() as db:
+        parents = tuple(sorted(ref for ref, _ in versions.attachment_heads(db, path)))
+        return [record for record, _ in books.record([Entry(Op.DETACH, path, parents=parents, act=Act.DETACH, by=by)])]
+
+
+def attached_name(books: Books, name: str) -> RelPath:
+    """The attachment that a person calls ``name``. Raises: NotAttached."""
+    try:
+        path = RelPath(name)
+    except BadPath:
+        path = None
+    if path is None or path not in books.attachments():
+        raise NotAttached(name=escaped(name), mandate=escaped(books.name))
+    return path
+
+
+def check_may_write(books: Books) -> None:
+    """Raises: OnlyRead when this machine's changes would not count."""
+    if not books.may_write:
+        raise OnlyRead(mandate=escaped(books.name))
+
+
+def _kind(path: Path) -> str:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        raise NothingThere(path=escaped(str(path))) from None
+    except OSError as e:
+        raise read_fault(e, path) from e
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    raise NoFileOrFolder(path=escaped(str(path)), what="a link" if stat.S_ISLNK(mode) else "something else")
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as e:
+        raise read_fault(e, path) from e
+
+
+def _check_own(path: Path, home: Path) -> None:
+    real, own = Path(os.path.realpath(path)), Path(os.path.realpath(home))
+    if real == own or own in real.parents or real in own.parents:
+        raise OwnFolder(path=escaped(str(path)))
+
+
+def _check_claims(path: Path, books: Books, others: Iterable[Books], also: list[Path]) -> None:
+    real = Path(os.path.realpath(path.parent)) / path.name
+    claims = [(other, name, location.path) for other in [books, *others] for name, location in other.locations().items()]
+    for other, name, place in claims:
+        claimed = Path(os.path.realpath(place.parent)) / place.name
+        here = escaped(other.name)
+        if claimed == real and other is books:
+            raise AlreadyAttached(path=escaped(str(path)), mandate=here, as_name=f" as “{name}”" if name.text != path.name else "")
+        if claimed == real or claimed in real.parents:
+            if other is books:
+                raise AlreadyAttached(path=escaped(str(path)), mandate=here, as_name=f", inside “{name}”")
+            raise ClaimedElsewhere(path=escaped(str(path)), mandate=here)
+        if real in claimed.parents:
+            raise ContainsAttached(path=escaped(str(path)), inner=escaped(str(place)), mandate=here)
+    for earlier in also:
+        if earlier == path:
+            raise AlreadyAttached(path=escaped(str(path)), mandate=escaped(books.name), as_name="")
+        if path in earlier.parents or earlier in path.parents:
+            raise ContainsAttached(path=escaped(str(path)), inner=escaped(str(earlier)), mandate=escaped(books.name))
+
+
+def _name_for(path: Path, attached: dict[RelPath, None]) -> RelPath:
+    """The name of the file or folder itself, or, when another one bears it already, that with a number."""
+    name = RelPath.from_disk(path.name)
+    for number in range(2, 1000):
+        if name not in attached:
+            break
+        stem, dot, ending = path.name.rpartition(".")
+        name = RelPath.from_disk(f"{stem} ({number}).{ending}" if stem and dot else f"{path.name} ({number})")
+    namesake = next((other for other in attached if other.fold == name.fold and other != name), None)
+    if namesake is not None:
+        raise NameOnlyDiffers(name=name, other=namesake)
+    return name

@@ -1,0 +1,262 @@
+"""The books of one mandate on this machine: its journal, ledger, vault, members and secret, opened together.
+
+Everything here blocks and may be called from any thread. What is accepted or recorded is durable when the call returns; only then
+may it be told to anybody.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2psync.engine.membership import Member, Roster
+from p2psync.store import keyring, locations, versions
+from p2psync.store.journal import Early, End, Forked, Journal, Past
+from p2psync.store.ledger import Ledger
+from p2psync.store.locations import Location
+from p2psync.store.vault import Vault
+from p2psync.values.acts import Role
+from p2psync.values.entry import MAX_ENTRIES, Entry, Op, entries_of
+from p2psync.values.errors import Malformed, PeerError, UserError
+from p2psync.values.keys import DeviceKeys, GroupKeys
+from p2psync.values.names import RecordId, RelPath
+from p2psync.values.packing import Plain, pack
+from p2psync.values.record import Kind, Record
+
+_BODY = 56 * 1024
+"""Bytes of entries in one record; the rest of its 64 KiB is for the envelope."""
+
+MEMBERSHIP = (Kind.GENESIS, Kind.DEVICE, Kind.GRANT, Kind.INVITE, Kind.JOIN, Kind.WITNESS, Kind.REVOKE, Kind.WITHDRAW, Kind.APPROVE, Kind.ROTATE)
+
+
+class NotTaken(PeerError):
+    """A record was left out: {why}."""
+
+
+class JournalLost(UserError):
+    """The journal in {path} is lost, so this machine no longer knows who takes part. Move that folder away and subscribe again with a new ticket."""
+
+
+@dataclass
+class Accepted:
+    """What came of records that arrived: ``new`` ones in order, the paths they ``touched``, those that are ``early``, and alarms."""
+
+    new: list[Record] = field(default_factory=list)
+    touched: set[RelPath] = field(default_factory=set)
+    early: list[Record] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    forks: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class _Pending:
+    """What a transaction learnt and is not yet durable."""
+
+    db: sqlite3.Connection
+    roster: Roster | None
+    made: list[tuple[Record, Past]] = field(default_factory=list)
+    end: End | None = None
+
+
+class Books:
+    """The books kept in the directory ``state``, on behalf of the device ``keys``; ``now_ms`` tells the wall clock."""
+
+    def __init__(self, state: Path, keys: DeviceKeys, now_ms: Callable[[], int]) -> None:
+        self.state = state
+        self.keys = keys
+        self.now_ms = now_ms
+        self.secret = keyring.load_mandate(state / "secret")
+        self.mandate = self.secret.mandate
+        self.ledger = Ledger(state / "ledger.db")
+        self.vault = Vault(state / "vault.db")
+        self.journal = Journal(self.ledger, self.mandate)
+        self._roster: Roster | None = None
+        self.positions: dict[bytes, int] = {}
+        self._lock = threading.RLock()
+        self._pending: _Pending | None = None
+        self._reload()
+
+    def _reload(self) -> None:
+        for record, past in self.journal.of_kinds(*MEMBERSHIP):
+            self._roster = Roster.of(record) if self._roster is None else self._roster.with_record(record, _before(record, past))
+        self._mark_position()
+
+    def close(self) -> None:
+        """Close the files; nothing may be called any more."""
+        self.ledger.close()
+        self.vault.close()
+
+    # ---- who and where
+
+    @property
+    def roster(self) -> Roster:
+        """Who takes part."""
+        if self._roster is None:
+            raise JournalLost(path=self.state)
+        return self._roster
+
+    @property
+    def name(self) -> str:
+        """The name of the mandate."""
+        return self.roster.name
+
+    @property
+    def me(self) -> Member | None:
+        """This machine's participant, or None while its admission has not arrived."""
+        return self.roster.members().get(self.keys.device)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this machine's changes count."""
+        return self.me is not None and self.me.role >= Role.EDITOR
+
+    @property
+    def shared(self) -> bool:
+        """Whether the mandate may be found and joined by others."""
+        return self.ledger.get("shared") == b"1"
+
+    @property
+    def folder(self) -> Path:
+        """Where attachments of others appear on this machine."""
+        return Path((self.ledger.get("folder") or b"").decode())
+
+    @property
+    def group_keys(self) -> GroupKeys:
+        """What members derive from the current group secret."""
+        return GroupKeys.of(self.secret.group[-1][1], self.mandate)
+
+    def locations(self) -> dict[RelPath, Location]:
+        """The attachments that have a place on this disk."""
+        return locations.get_all(self.ledger.read())
+
+    def attachments(self) -> dict[RelPath, Op]:
+        """What the journal says is attached: name → ATTACH_FILE or ATTACH_FOLDER."""
+        return versions.attachments(self.ledger.read())
+
+    # ---- writing down
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction over ledger and journal; what was learnt in it is remembered only once it is durable."""
+        with self._lock:
+            if self._pending is not None:
+                yield self._pending.db
+                return
+            try:
+                with self.ledger.write() as db:
+                    self._pending = _Pending(db, self._roster)
+                    yield db
+                self._remember(self._pending)
+            finally:
+                self._pending = None
+
+    def _remember(self, pending: "_Pending") -> None:
+        self._roster = pending.roster
+        for record, past in pending.made:
+            self.journal.appended(record, past)
+        if pending.made:
+            self._mark_position()
+
+    def record(self, entries: Sequence[Entry]) -> list[tuple[Record, list[Entry]]]:
+        """Sign and keep ``entries`` in as few records as they need; returns each record with its entries."""
+        batches = _batches(entries)
+        with self.writing():
+            return [(self.act(Kind.CHANGE, [entry.pack() for entry in batch]), batch) for batch in batches]
+
+    def act(self, kind: Kind, body: Sequence[Plain]) -> Record:
+        """Sign and keep one record.
+
+        Raises:
+            PeerError: the roster does not let this device say that.
+        """
+        with self.writing() as db:
+            pending = self._pending
+            assert pending is not None
+            record, past = self.journal.compose(self.keys.signing, self.secret.incarnation, kind, body, self.now_ms(), pending.end)
+            self._insert(db, record, past, pending)
+            pending.end = End(record.seq, record.id, past)
+        return record
+
+    def accept(self, raws: Iterable[bytes]) -> Accepted:
+        """Take records from another member: each is verified, judged and kept, or left out.
+
+        Raises:
+            Malformed: one of them is not well formed; those before it are kept.
+        """
+        found, fault = Accepted(), None
+        records: list[Record] = []
+        try:
+            records.extend(map(Record.parse, raws))
+        except Malformed as e:
+            fault = e
+        with self.writing() as db:
+            for record in records:
+                self._take(db, record, found)
+        if fault:
+            raise fault
+        return found
+
+    def _take(self, db: sqlite3.Connection, record: Record, found: Accepted) -> None:
+        assert self._pending is not None
+        try:
+            past = self.journal.fits(db, record)
+            if isinstance(past, Early):
+                found.early.append(record)
+            elif past is not None:
+                found.touched |= self._insert(db, record, past, self._pending)
+                found.new.append(record)
+        except Forked:
+            found.forks.append(record)
+        except PeerError as e:
+            found.alarms.append(str(e))
+
+    def _insert(self, db: sqlite3.Connection, record: Record, past: Past, pending: "_Pending") -> set[RelPath]:
+        if pending.roster is None:
+            if record.kind != Kind.GENESIS or record.founds != self.mandate:
+                raise NotTaken(why="nothing can be judged before the genesis of this mandate")
+            pending.roster = Roster.of(record)
+        else:
+            before = _before(record, past)
+            verdict = pending.roster.judge(record, before)
+            if not verdict.accepted:
+                raise NotTaken(why=verdict.value)
+            pending.roster = pending.roster.with_record(record, before)
+        entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
+        self.journal.insert(db, record, past)
+        pending.made.append((record, past))
+        return versions.insert(db, record, entries)
+
+    # ---- how far others are
+
+    def _mark_position(self) -> None:
+        """Remember after how many records the journal had the view it has now, to place what others say they hold."""
+        self.positions[self.journal.view()] = self._last_n()
+        while len(self.positions) > 1000:
+            del self.positions[next(iter(self.positions))]
+
+    def _last_n(self) -> int:
+        return int(self.ledger.read().execute("SELECT coalesce(max(n), 0) FROM entries").fetchone()[0])
+
+    def knows(self, record: RecordId) -> bool:
+        """Whether the journal has this record."""
+        return self.journal.knows(self.ledger.read(), record)
+
+
+def _before(record: Record, past: Past) -> Past:
+    """The past of a record without the record itself."""
+    return {**past, record.log: record.seq - 1}
+
+
+def _batches(entries: Sequence[Entry]) -> list[list[Entry]]:
+    batches: list[list[Entry]] = []
+    size = _BODY
+    for entry in entries:
+        cost = len(pack(entry.pack()))
+        if size + cost > _BODY or len(batches[-1]) == MAX_ENTRIES:
+            batches.append([])
+            size = 0
+        batches[-1].append(entry)
+        size += cost
+    return batches

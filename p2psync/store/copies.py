@@ -1,0 +1,57 @@
+"""The conflict copies on this disk: which version stands beside its path, under which name."""
+
+import sqlite3
+import time
+from typing import NamedTuple
+
+from p2psync.values.digest import Digest
+from p2psync.values.entry import Ref
+from p2psync.values.names import RecordId, RelPath
+
+
+class Copy(NamedTuple):
+    """One version kept beside its path: ``disk`` are its names below the root of the attachment."""
+
+    ref: Ref
+    path: RelPath
+    disk: tuple[str, ...]
+    digest: Digest
+
+
+def of_path(db: sqlite3.Connection, path: RelPath) -> list[Copy]:
+    """The copies beside ``path``."""
+    return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies WHERE path = ?", (path.text,))]
+
+
+def everything(db: sqlite3.Connection) -> list[Copy]:
+    """All copies of the mandate on this disk."""
+    return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies")]
+
+
+def put(db: sqlite3.Connection, copy: Copy) -> None:
+    """Keep that a copy stands there."""
+    row = (copy.ref.record, copy.ref.index, copy.path.text, "/".join(copy.disk), copy.digest)
+    db.execute("INSERT OR REPLACE INTO copies (record, idx, path, disk, digest) VALUES (?,?,?,?,?)", row)
+
+
+def forget(db: sqlite3.Connection, ref: Ref) -> None:
+    """The copy is gone, or a file of its own now."""
+    db.execute("DELETE FROM copies WHERE record = ? AND idx = ?", (ref.record, ref.index))
+
+
+def copy_name(name: str, person: str, time_ms: int, attempt: int = 1) -> str:
+    """The name of a conflict copy: ``Bilan (Marie, 2026-11-24 14.05).xlsx``, with a number when that is taken."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem:
+        stem, dot, ending = name, "", ""
+    when = time.strftime("%Y-%m-%d %H.%M", time.localtime(time_ms / 1000))
+    who = "".join("-" if c in '/\\:<>"|?*' else c for c in person)
+    number = f" {attempt}" if attempt > 1 else ""
+    extra = f" ({who}, {when}{number})"
+    room = 255 - len((extra + dot + ending).encode())
+    return stem.encode()[:room].decode(errors="ignore") + extra + dot + ending
+
+
+def _copy(row: tuple[bytes, int, str, str, bytes]) -> Copy:
+    record, idx, path, disk, digest = row
+    return Copy(Ref(RecordId(record), idx), RelPath(path), tuple(disk.split("/")), Digest(digest))

@@ -1,0 +1,125 @@
+"""The ledger of one mandate: a SQLite file (WAL, synchronous=FULL) that holds its journal and what this disk was seen to hold.
+
+What is persisted are observations and acts, never a list of work to do: the work is derived. One writer at a time, in short
+transactions; any number of threads read beside it.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2psync.values.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (
+    n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, device BLOB NOT NULL, incarnation BLOB NOT NULL, seq INTEGER NOT NULL,
+    kind INTEGER NOT NULL, time_ms INTEGER NOT NULL, past BLOB NOT NULL, raw BLOB NOT NULL, UNIQUE (device, incarnation, seq));
+CREATE INDEX records_by_kind ON records (kind);
+CREATE TABLE entries (
+    n INTEGER PRIMARY KEY, record BLOB NOT NULL, idx INTEGER NOT NULL, attaches INTEGER NOT NULL, path TEXT NOT NULL, fold TEXT NOT NULL,
+    op INTEGER NOT NULL, digest BLOB, size INTEGER, listing BLOB, executable INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    act INTEGER NOT NULL, by TEXT NOT NULL, head INTEGER NOT NULL, UNIQUE (record, idx));
+CREATE INDEX entries_by_path ON entries (path, attaches);
+CREATE INDEX entries_by_fold ON entries (fold) WHERE head = 1;
+CREATE INDEX entries_by_digest ON entries (digest) WHERE digest IS NOT NULL;
+CREATE INDEX attachments ON entries (path) WHERE head = 1 AND attaches = 1;
+CREATE TABLE places (name TEXT PRIMARY KEY, kind TEXT NOT NULL, location TEXT NOT NULL, device INTEGER, inode INTEGER, halted TEXT) WITHOUT ROWID;
+CREATE TABLE paths (
+    path TEXT PRIMARY KEY, disk TEXT NOT NULL,
+    kind TEXT, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, executable INTEGER, fresh INTEGER, digest BLOB, listing BLOB,
+    agreed_op INTEGER, agreed_digest BLOB, agreed_size INTEGER, agreed_listing BLOB, agreed_executable INTEGER, refs BLOB, seen BLOB)
+    WITHOUT ROWID;
+CREATE INDEX paths_by_digest ON paths (digest) WHERE digest IS NOT NULL;
+CREATE TABLE copies (
+    record BLOB NOT NULL, idx INTEGER NOT NULL, path TEXT NOT NULL, disk TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (record, idx))
+    WITHOUT ROWID;
+CREATE INDEX copies_by_path ON copies (path);
+CREATE TABLE listings (digest BLOB PRIMARY KEY, content BLOB NOT NULL, packed BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX listings_by_content ON listings (content);
+CREATE TABLE chunks (chunk BLOB NOT NULL, content BLOB NOT NULL, at INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (chunk, content, at))
+    WITHOUT ROWID;
+CREATE TABLE addresses (device BLOB NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (device, host, port))
+    WITHOUT ROWID;
+CREATE TABLE met (device BLOB PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_VERSION = 1
+
+
+class LedgerTooNew(UserError):
+    """The ledger {path} was written by a newer p2psync. Install that version again; nothing was changed."""
+
+
+class LedgerDamaged(UserError):
+    """The ledger {path} cannot be read ({why}). Nothing was changed. Restore it from a backup, or move its folder away and subscribe again."""
+
+
+class Ledger:
+    """The SQLite file at ``path``, made when there is none.
+
+    Raises:
+        LedgerTooNew: a later version wrote it.
+        LedgerDamaged: it is no database, or broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            self._writer = self._connect()
+            self._prepare()
+            self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only=1")
+        except sqlite3.DatabaseError as e:
+            raise LedgerDamaged(path=path, why=e) from e
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=256)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        return db
+
+    def _prepare(self) -> None:
+        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise LedgerTooNew(path=self.path)
+        if version == 0:
+            self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+            self.path.chmod(0o600)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, durable when the block ends; nested blocks belong to the outermost. An exception undoes all of it."""
+        with self._lock:
+            if self._writer.in_transaction:
+                yield self._writer
+                return
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    def read(self) -> sqlite3.Connection:
+        """The connection for reading, for any thread (SQLite serialises its steps); what it sees is what was committed."""
+        return self._reader
+
+    def close(self) -> None:
+        """Close both connections. No thread may use the ledger any more."""
+        with self._lock:
+            self._reader.close()
+            self._writer.close()
+
+    def get(self, key: str) -> bytes | None:
+        """The value kept under ``key``, or None."""
+        row = self.read().execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep ``value`` under ``key``, durably."""
+        with self.write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -1,0 +1,39 @@
+"""The chunk lists of contents, and where in which content a chunk is found."""
+
+import sqlite3
+
+from p2psync.values.content import Content, Listing
+from p2psync.values.digest import Digest
+
+
+def get(db: sqlite3.Connection, content: Content) -> Listing | None:
+    """The listing of ``content``: it follows from the content itself, or is kept, or is not known here (None)."""
+    if content.listing == content.digest:
+        return Listing.single(content)
+    packed = packed_listing(db, content.listing)
+    return None if packed is None else Listing(packed)
+
+
+def packed_listing(db: sqlite3.Connection, listing: Digest) -> bytes | None:
+    """The packed bytes of a listing by its own digest, or None."""
+    row = db.execute("SELECT packed FROM listings WHERE digest = ?", (listing,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def put(db: sqlite3.Connection, content: Content, listing: Listing) -> None:
+    """Keep the listing of ``content``, and where its chunks are in it. Does nothing for a content of one chunk, or a known one."""
+    if content.listing == content.digest:
+        return
+    known = db.execute("SELECT 1 FROM listings WHERE digest = ?", (content.listing,)).fetchone()
+    if known:
+        return
+    db.execute("INSERT INTO listings VALUES (?,?,?)", (content.listing, content.digest, listing.packed))
+    db.executemany(
+        "INSERT OR IGNORE INTO chunks VALUES (?,?,?,?)", ((c.digest, content.digest, c.offset, c.size) for c in listing)
+    )
+
+
+def containing(db: sqlite3.Connection, chunk: Digest) -> list[tuple[Digest, int, int]]:
+    """The contents that contain ``chunk``: (digest of the content, offset, size). A content of one chunk is not listed."""
+    rows = db.execute("SELECT content, at, size FROM chunks WHERE chunk = ? LIMIT 16", (chunk,))
+    return [(Digest(content), at, size) for content, at, size in rows]

@@ -1,0 +1,209 @@
+"""Choosing versions: conflicts and their resolution, history, and bringing an old version back."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from p2psync.engine.heads import Head, Heads
+from p2psync.store import copies, listings, paths, versions
+from p2psync.store.attaching import check_may_write
+from p2psync.store.books import Books
+from p2psync.store.faults import writing
+from p2psync.store.savefile import save
+from p2psync.store.sources import Sources
+from p2psync.store.versions import Version
+from p2psync.values.content import Content, File
+from p2psync.values.entry import Act, Entry, Op, entry_for
+from p2psync.values.errors import BadPath, UserError
+from p2psync.values.names import DeviceId, RelPath, escaped
+from p2psync.values.record import Record
+
+
+class NoConflict(UserError):
+    """There is no conflict about “{name}” in “{mandate}”. `p2psync conflicts` lists those there are."""
+
+
+class NoSuchVersion(UserError):
+    """“{name}” has no version “{version}”. `p2psync history` lists the versions."""
+
+
+class AmbiguousVersion(UserError):
+    """More than one version of “{name}” begins with “{version}”. Give more of its letters."""
+
+
+class NoSuchFile(UserError):
+    """“{name}” is not in “{mandate}”, and never was. `p2psync status` and `p2psync history` show the names."""
+
+
+class VersionNotHere(UserError):
+    """That version of “{name}” is not on this machine any more, and no machine that is online has it. Try again when {person}’s machine is on."""
+
+
+class TargetTaken(UserError):
+    """“{path}” exists already. Choose another place for the version; nothing was changed."""
+
+
+class Standing(NamedTuple):
+    """One version in a conflict: where it is on this machine."""
+
+    version: Version
+    head: Head
+    here: bool
+    copy: Path | None
+
+
+def known_path(books: Books, name: str) -> RelPath:
+    """The path that a person calls ``name``. Raises: NoSuchFile."""
+    try:
+        path = RelPath(name)
+    except BadPath:
+        path = None
+    if path is None or not versions.history(books.ledger.read(), path):
+        raise NoSuchFile(name=escaped(name), mandate=escaped(books.name))
+    return path
+
+
+def standing(books: Books, path: RelPath, heads: Heads) -> list[Standing]:
+    """The versions in the conflict about ``path``, the one that stands at the path first."""
+    db = books.ledger.read()
+    view = paths.get(db, path)
+    beside = {copy.digest: copy for copy in copies.of_path(db, path)}
+    location = books.locations().get(RelPath(path.top))
+    found = []
+    for head in (heads.winner, *heads.others):
+        here = view is not None and view.agreed is not None and head.ref in view.agreed.refs
+        copy = beside.get(head.state.content.digest) if isinstance(head.state, File) else None
+        where = location.root.joinpath(*copy.disk) if copy and location else None
+        found.append(Standing(versions.version_of(db, head.ref), head, here, where))
+    return found
+
+
+def resolve(books: Books, name: str, keep: str, by: str) -> tuple[list[Record], set[RelPath]]:
+    """Record the choice between the versions of a conflict, for everybody.
+
+    ``keep`` is "mine" (this machine's), "theirs" (somebody else's), "both" (each under a name of its own) or the name of a version.
+
+    Raises:
+        NoConflict, NoSuchVersion, OnlyRead.
+    """
+    check_may_write(books)
+    path = known_path(books, name)
+    with books.writing() as db:
+        heads = versions.heads(db, path)
+        if not heads.others:
+            raise NoConflict(name=escaped(name), mandate=escaped(books.name))
+        everything = standing(books, path, heads)
+        chosen = everything[0].head if keep == "both" else _choose(books, everything, keep, name)
+        entries = [_again(books, path, chosen, heads, Act.RESOLVE, by)]
+        touched = {path}
+        if keep == "both":
+            for other in everything[1:]:
+                made = _on_its_own(books, path, other, by)
+                entries += made
+                touched |= {entry.path for entry in made}
+        return [record for record, _ in books.record(entries)], touched
+
+
+def _choose(books: Books, everything: list[Standing], keep: str, name: str) -> Head:
+    mine = [one.head for one in everything if one.version.device == books.keys.device]
+    theirs = [one.head for one in everything if one.version.device != books.keys.device]
+    if keep == "mine" and len(mine) == 1:
+        return mine[0]
+    if keep == "theirs" and len(theirs) == 1:
+        return theirs[0]
+    if keep in ("mine", "theirs"):
+        raise NoSuchVersion(name=escaped(name), version=f"{keep}: it has {len(mine)} of yours and {len(theirs)} of others; name one")
+    found = [one.head for one in everything if one.version.short.startswith(keep.lower())]
+    if len(found) != 1:
+        raise (AmbiguousVersion if found else NoSuchVersion)(name=escaped(name), version=escaped(keep))
+    return found[0]
+
+
+def _again(books: Books, path: RelPath, head: Head, heads: Heads, act: Act, by: str) -> Entry:
+    """The content of ``head`` as a new version that supersedes all heads."""
+    old = versions.entry(books.ledger.read(), head.ref)
+    mtime = old.mtime_ns if old else 0
+    return entry_for(path, head.state, mtime_ns=mtime, parents=tuple(sorted(heads.refs)), act=act, by=by)
+
+
+def _on_its_own(books: Books, path: RelPath, other: Standing, by: str) -> list[Entry]:
+    """The entries that give a version of a conflict a name of its own: that of its copy."""
+    intro = books.roster.intro(other.version.device)
+    person = intro.person if intro else other.version.device.hex()[:8]
+    name = copies.copy_name(path.name, person, other.version.time_ms)
+    single = path.parent is None
+    if other.copy is not None:
+        name = other.copy.name
+    own = RelPath.from_disk(*path.parts[:-1], name)
+    content = entry_for(own, other.head.state, mtime_ns=other.version.entry.mtime_ns, act=Act.RESOLVE, by=by)
+    return [Entry(Op.ATTACH_FILE, own, act=Act.ATTACH, by=by), content] if single else [content]
+
+
+def restore(books: Books, sources: Sources, name: str, version: str | None, to: Path | None, by: str) -> tuple[list[Record], set[RelPath]]:
+    """Bring a version back: as the newest one for everybody, or, with ``to``, as a file of its own that must not exist yet.
+
+    Without a ``version`` it is the one that should stand there: for a file that vanished, or was changed by a reader.
+
+    Raises:
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionNotHere, TargetTaken, OnlyRead.
+    """
+    path = known_path(books, name)
+    chosen = _version(books, path, version)
+    if chosen.entry.content is None:
+        raise NoSuchVersion(name=escaped(name), version=f"{chosen.short}: it is a deletion")
+    if to is not None:
+        _write_out(books, sources, chosen, to)
+        return [], set()
+    with books.writing() as db:
+        heads = versions.heads(db, path)
+        view = paths.get(db, path)
+        if chosen.head and len(heads.all) == 1:
+            if view is not None:  # forget what was agreed, and the version is applied like a new one
+                paths.put(db, paths.PathView(path, view.disk, None, None))
+            return [], {path}
+        check_may_write(books)
+        head = Head(chosen.ref, chosen.entry.state)
+        records = [record for record, _ in books.record([_again(books, path, head, heads, Act.RESTORE, by)])]
+        if view is not None and view.observed is None:
+            paths.put(db, paths.PathView(path, view.disk, None, None))
+        return records, {path}
+
+
+def _version(books: Books, path: RelPath, name: str | None) -> Version:
+    db = books.ledger.read()
+    if name is None:
+        heads = versions.heads(db, path)
+        if not heads.all:
+            raise NoSuchVersion(name=path, version="")
+        return versions.version_of(db, heads.winner.ref)
+    found = [v for v in versions.history(db, path) if v.entry.path == path and not v.entry.attaches and v.short.startswith(name.lower())]
+    if len(found) != 1:
+        raise (AmbiguousVersion if found else NoSuchVersion)(name=path, version=escaped(name))
+    return found[0]
+
+
+def content_of(books: Books, sources: Sources, content: Content) -> bytes | None:
+    """All bytes of a content that is on this machine, or None."""
+    listing = listings.get(books.ledger.read(), content)
+    pieces = [] if listing is None else [sources.chunk(chunk.digest) for chunk in listing]
+    if listing is None or any(piece is None for piece in pieces):
+        return None
+    return b"".join(piece for piece in pieces if piece is not None)
+
+
+def _write_out(books: Books, sources: Sources, chosen: Version, to: Path) -> None:
+    assert chosen.entry.content is not None
+    if os.path.lexists(to):
+        raise TargetTaken(path=escaped(str(to)))
+    data = content_of(books, sources, chosen.entry.content)
+    if data is None:
+        raise VersionNotHere(name=chosen.entry.path, person=person_of(books, chosen.device))
+    with writing(to):
+        save(to, data, 0o644)
+
+
+def person_of(books: Books, device: DeviceId) -> str:
+    """Who works on a device, as it last introduced itself."""
+    intro = books.roster.intro(device)
+    return intro.person if intro else device.hex()[:8]
+

@@ -1,0 +1,197 @@
+"""What the disk holds: one path observed, many observed in one go, a whole folder walked.
+
+Promise: an ``Observed`` is a content that stood at the path as a whole. The stamp is taken before and after reading; a file that
+changed meanwhile is ``Changing``, never a mixture. What cannot be seen is ``Unreadable`` or ``Skipped``, never ``Nothing``.
+
+Equal stamps (nanoseconds, ctime and inode included) mean equal bytes, with one exception, known from git as “racily clean”: disks
+count time in steps (4 ms on Linux, up to 2 s on a USB stick), so a file hashed within a step of its last change may change once more
+and keep its stamp. Such an observation is ``Fresh`` and is not believed but read again, until it was read late enough. Only the mtime
+decides this: whoever changes a file later and sets its mtime back still moves its ctime.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from p2psync.engine.ignore import is_by_work
+from p2psync.store.chunking import Sink, describe
+from p2psync.store.faults import CannotRead, DiskFailing, read_fault
+from p2psync.store.root import FolderGone, Folders, LinkInTheWay, NoPlainFile, Root, list_at, stamp_at, stamp_of
+from p2psync.values.content import Content, File, Folder, Listing, Observed, Stamp
+from p2psync.values.errors import BadPath
+from p2psync.values.names import RelPath
+
+Parts: TypeAlias = tuple[str, ...]
+
+Listed: TypeAlias = Callable[[Content, Listing], None]
+"""Takes the content of a file that was read and did not change meanwhile, with the list of its chunks."""
+
+FRESH_NS = 2_000_000_000
+"""The coarsest step in which a disk counts time: FAT's two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh(Observed):
+    """Observed so soon after its last change that an equal stamp proves nothing yet: it is read again next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nothing stands at the path, in a folder that could be looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """The path changed while it was looked at, or somebody holds it so that it cannot be: look again in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something may stand at the path, but it cannot be seen; ``reason`` is a sentence."""
+
+    reason: str
+
+
+Result: TypeAlias = Observed | Nothing | Changing | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something in a folder that was walked: a file, a folder, or (kind “other”) a link or a device, which is never shared."""
+
+    parts: Parts
+    path: RelPath
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A place in a folder that was walked of which nothing is known, nor of anything below it; ``reason`` is a sentence."""
+
+    parts: Parts
+    reason: str
+
+
+def observe(
+    root: Root, parts: Parts, known: Observed | None, now_ns: int, sink: Sink | None = None, *, listed: Listed | None = None
+) -> Result:
+    """What stands at ``parts``; ``known``, unread, when its stamp still says so.
+
+    ``now_ns`` is the time in nanoseconds since 1970. Of a file that is read, ``sink`` gets every chunk as it comes, even if the file then
+    turns out to be ``Changing``, and ``listed`` gets the content and its chunk list once it is sure that the file did not change.
+
+    Raises:
+        RootGone: the root itself is not there, so nothing can be said.
+    """
+    with root.folders() as folders:
+        return _Eye(folders, now_ns, sink, listed).observe(parts, known)
+
+
+def observe_many(
+    root: Root,
+    wanted: Iterable[tuple[Parts, Observed | None]],
+    now_ns: int,
+    sink: Sink | None = None,
+    *,
+    listed: Listed | None = None,
+) -> Iterator[tuple[Parts, Result]]:
+    """As ``observe`` for many paths; fastest when those of one folder come together.
+
+    Raises:
+        RootGone: the root itself is not there any more.
+    """
+    with root.folders() as folders:
+        eye = _Eye(folders, now_ns, sink, listed)
+        for parts, known in wanted:
+            yield parts, eye.observe(parts, known)
+
+
+def seen(stamp: Stamp, state: File | Folder, now_ns: int) -> Observed:
+    """What reading ``state`` under this ``stamp`` at ``now_ns`` is worth: ``Observed``, or only ``Fresh``."""
+    fresh = isinstance(state, File) and abs(now_ns - stamp.mtime_ns) < FRESH_NS
+    return Fresh(stamp, state) if fresh else Observed(stamp, state)
+
+
+def walk(root: Root, parts: Parts, ignore: Callable[[str], bool] = is_by_work) -> Iterator[Found | Skipped]:
+    """Everything below the folder at ``parts``, without reading any file: a folder before what is in it, names sorted.
+
+    Names that ``ignore`` knows are left out silently; links are not followed; several names may amount to one ``RelPath.fold``.
+
+    Raises:
+        RootGone: the root itself is not there.
+        FolderGone, LinkInTheWay, CannotRead, DiskFailing: there is no folder at ``parts``, or it cannot be looked into.
+    """
+    with root.folders() as folders:
+        waiting = _look_into(folders, parts, ignore)
+        waiting.reverse()
+        while waiting:
+            found = waiting.pop()
+            yield found
+            if isinstance(found, Found) and found.stamp.kind == "folder":
+                try:
+                    below = _look_into(folders, found.parts, ignore)
+                except (FolderGone, LinkInTheWay, CannotRead, DiskFailing) as error:
+                    below = [Skipped(found.parts, str(error))]
+                waiting.extend(reversed(below))
+
+
+def _look_into(folders: Folders, parts: Parts, ignore: Callable[[str], bool]) -> list[Found | Skipped]:
+    try:
+        names = list_at(folders(parts))
+    except OSError as error:
+        raise read_fault(error, folders.root.shown(parts)) from error
+    return [_found((*parts, name), stamp) for name, stamp in names if not ignore(name)]
+
+
+def _found(parts: Parts, stamp: Stamp) -> Found | Skipped:
+    try:
+        return Found(parts, RelPath.from_disk(*parts), stamp)
+    except BadPath as error:
+        return Skipped(parts, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Eye:
+    folders: Folders
+    now_ns: int
+    sink: Sink | None
+    listed: Listed | None
+
+    def observe(self, parts: Parts, known: Observed | None) -> Result:
+        try:
+            return self._look(parts, known)
+        except FolderGone:
+            return Nothing()
+        except (BlockingIOError, FileNotFoundError):
+            return Changing()
+        except (LinkInTheWay, NoPlainFile, CannotRead, DiskFailing) as error:
+            return Unreadable(str(error))
+        except OSError as error:
+            return Unreadable(str(read_fault(error, self.folders.root.shown(parts))))
+
+    def _look(self, parts: Parts, known: Observed | None) -> Result:
+        folder = self.folders(parts[:-1])
+        stamp = stamp_at(folder, parts[-1])
+        if stamp is None:
+            # The folder was opened a while ago in this batch: absence is believed only of the one that stands there now.
+            return Nothing() if self.folders.root.stamp(parts) is None else Changing()
+        if stamp.kind == "other":
+            raise NoPlainFile(path=self.folders.root.shown(parts))
+        if known is not None and known.stamp == stamp and not isinstance(known, Fresh):
+            return known
+        return seen(stamp, Folder(), self.now_ns) if stamp.kind == "folder" else self._read(folder, parts)
+
+    def _read(self, folder: int, parts: Parts) -> Result:
+        fd = self.folders.root.open_in(folder, parts)
+        try:
+            before = stamp_of(os.fstat(fd))
+            content, listing = describe(fd, before.size, self.sink)
+            after = stamp_of(os.fstat(fd))
+        finally:
+            os.close(fd)
+        if before != after or content.size != after.size or stamp_at(folder, parts[-1]) != after:
+            return Changing()
+        if self.listed is not None:
+            self.listed(content, listing)
+        return seen(after, File(content, after.executable), self.now_ns)

@@ -1,0 +1,106 @@
+"""Where on this machine the bytes of a chunk are: in the vault, or in some file of the mandate that was seen to hold them.
+
+Whatever is read is compared with its digest before it counts, so that a file which changed since simply does not have it.
+"""
+
+import os
+from collections.abc import Iterator
+
+from p2psync.store import listings, paths
+from p2psync.store.books import Books
+from p2psync.store.paths import PathView
+from p2psync.store.root import Root
+from p2psync.values.content import Chunk, Content, Listing
+from p2psync.values.digest import Digest, content_digest
+from p2psync.values.errors import P2psyncError
+from p2psync.values.names import RelPath
+
+VAULTED = 64 * 1024 * 1024
+"""Contents up to this size are kept in the vault as they are recorded or received; larger ones when they are superseded."""
+
+_BATCH = 8 * 1024 * 1024
+
+
+class Sources:
+    """The chunks of one mandate that this machine has."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def chunk(self, digest: Digest) -> bytes | None:
+        """The bytes of a chunk, or None when this machine does not have them (any more)."""
+        data = self._books.vault.get(digest)
+        if data is not None:
+            return data
+        return next(self._from_files(digest), None)
+
+    def lacking(self, listing: Listing) -> list[Chunk]:
+        """The chunks of ``listing`` that are not in the vault, each once."""
+        wanted = {chunk.digest: chunk for chunk in listing}
+        held = self._books.vault.has(wanted)
+        return [chunk for digest, chunk in wanted.items() if digest not in held]
+
+    def gather(self, listing: Listing) -> list[Chunk]:
+        """Copy into the vault what files of the mandate have of ``listing``; returns the chunks that are nowhere here."""
+        still: list[Chunk] = []
+        found: list[tuple[Digest, bytes]] = []
+        size = 0
+        for chunk in self.lacking(listing):
+            data = next(self._from_files(chunk.digest), None)
+            if data is None:
+                still.append(chunk)
+                continue
+            found.append((chunk.digest, data))
+            size += len(data)
+            if size > _BATCH:
+                self._books.vault.keep(found)
+                found, size = [], 0
+        self._books.vault.keep(found)
+        return still
+
+    def keep(self, content: Content, fd: int) -> None:
+        """Put into the vault what it lacks of the content of an open file, before that file is replaced."""
+        listing = listings.get(self._books.ledger.read(), content)
+        if listing is None:
+            raise LookupError("the chunk list of a recorded content is not in the ledger")
+        found: list[tuple[Digest, bytes]] = []
+        size = 0
+        for chunk in self.lacking(listing):
+            data = os.pread(fd, chunk.size, chunk.offset)
+            if content_digest(data) != chunk.digest:
+                raise LookupError("the file does not hold what it was seen to hold")
+            found.append((chunk.digest, data))
+            size += len(data)
+            if size > _BATCH:
+                self._books.vault.keep(found)
+                found, size = [], 0
+        self._books.vault.keep(found)
+
+    def complete(self, content: Content) -> bool:
+        """Whether all of ``content`` can be had from the vault or from a file of this machine."""
+        db = self._books.ledger.read()
+        listing = listings.get(db, content)
+        return listing is not None and (not self.lacking(listing) or bool(paths.holding(db, content.digest)))
+
+    def _from_files(self, digest: Digest) -> Iterator[bytes]:
+        db = self._books.ledger.read()
+        for content, offset, size in [(digest, 0, -1), *listings.containing(db, digest)]:
+            for view in paths.holding(db, content):
+                data = self._read(view, offset, size)
+                if data is not None and content_digest(data) == digest:
+                    yield data
+
+    def _read(self, view: PathView, offset: int, size: int) -> bytes | None:
+        location = self._books.locations().get(RelPath(view.path.top))
+        if location is None or view.observed is None:
+            return None
+        length = view.observed.stamp.size if size < 0 else size
+        try:
+            fd = Root(location.root).open_read(location.parts(view.disk))
+            try:
+                return os.pread(fd, length, offset)
+            finally:
+                os.close(fd)
+        except (OSError, P2psyncError):
+            return None
+

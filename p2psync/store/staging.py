@@ -1,0 +1,353 @@
+"""A version on its way in: a file beside its place, under a name of ours, filled chunk by chunk until it is whole.
+
+Promises: no byte that its digest does not vouch for is written or counted; after ``kill -9`` or a power cut the same call finds what
+is really there (by digest; holes are not even read) and only the rest is missing; ``seal`` returns only for the very content, checked
+as a whole. Until then the file has mode 0600 and is sparse: nothing is allocated in advance, nothing stands at the user's name.
+
+The name is ``.p2psync-<32 hex of the content>-<8 hex of the name it will get>.part``: two files of equal content in one folder do not
+share it. A sealed version waits there, without a descriptor, until ``carryout`` puts it in its place.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+
+import blake3
+
+from p2psync.store import openfiles
+from p2psync.store.durable import start_writing
+from p2psync.store.faults import writing
+from p2psync.store.root import Root, open_at
+from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
+from p2psync.values.digest import Digest, content_digest
+from p2psync.values.errors import MandateError, PeerError
+from p2psync.values.names import PREFIX
+
+_STAGED = re.compile(re.escape(PREFIX) + r"-([0-9a-f]{32})-[0-9a-f]{8}\.part")
+GONE = re.compile(re.escape(PREFIX) + r"-[0-9a-f]{32}\.gone")
+"""What carryout calls a removed file until it is sure that nobody wanted it."""
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_AHEAD = 8 * 1024 * 1024
+"""Bytes written before the disk is asked to begin with them: the last fsync then has little left to wait for."""
+
+_FICLONE = 0x40049409
+"""From linux/fs.h: shares the blocks of another file until either is changed (btrfs, XFS)."""
+
+
+class WrongChunk(PeerError):
+    """The other side sent a piece of a file that is not the one asked for."""
+
+
+class WrongWhole(MandateError):
+    """The pieces of the new version of “{path}” are all there, but do not make up what its author announced. It is not taken."""
+
+
+class StagedTwice(MandateError):
+    """The new version of “{path}” is already being fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A whole version that waits beside its place: proof that ``seal`` checked it. ``inode`` tells it from anything put in its stead."""
+
+    folder: tuple[str, ...]
+    name: str
+    inode: int
+    content: Content
+    executable: bool
+    mtime_ns: int | None
+
+
+class Staging:
+    """The version with this ``content``, being collected in the folder ``folder`` (names on disk) for the file that will be ``name`` there.
+
+    A context manager: leaving it closes the file and leaves what is there for the next time.
+
+    Raises:
+        StagedTwice: another Staging of the same is open.
+        RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing: at every use; what was put before stays.
+    """
+
+    def __init__(self, root: Root, folder: tuple[str, ...], content: Content, listing: Listing, *, name: str) -> None:
+        self.root, self.folder, self.content = root, folder, content
+        self.staged = staged_name(content.digest, name)
+        self._shown = root.shown((*folder, name))
+        self._chunks = list(listing)
+        if listing.size != content.size or any(chunk.size > CHUNK_MAX for chunk in self._chunks):
+            raise WrongWhole(path=self._shown)
+        self._have = bytearray(len(self._chunks))
+        self._places: dict[Digest, list[int]] = {}
+        for index, chunk in enumerate(self._chunks):
+            self._places.setdefault(chunk.digest, []).append(index)
+        self._whole, self._hashed = blake3.blake3(), 0
+        self._unwritten = 0
+        self._fd = self._open()
+        try:
+            self._find()
+        except BaseException:
+            self.close()
+            raise
+
+    def missing(self) -> list[int]:
+        """The indices of the chunks that are still to come, in order."""
+        return [index for index, there in enumerate(self._have) if not there]
+
+    def have(self) -> int:
+        """Bytes that are there, each vouched for by a digest."""
+        return sum(chunk.size for chunk, there in zip(self._chunks, self._have, strict=True) if there)
+
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return all(self._have)
+
+    def put(self, index: int, data: bytes | memoryview) -> None:
+        """Writes chunk ``index`` of the listing, there and wherever else the same chunk occurs.
+
+        Raises:
+            WrongChunk: ``data`` is another one.
+        """
+        chunk = self._chunks[index]
+        if len(data) != chunk.size or content_digest(data) != chunk.digest:
+            raise WrongChunk
+        self._write(chunk.digest, data)
+
+    def place(self, data: bytes | memoryview) -> int:
+        """Writes ``data`` to every place of the file where it belongs and is still missing; the number of places, 0 for any other data."""
+        return self._write(content_digest(data), data)
+
+    def copy_from(self, fd: int, offset: int, index: int) -> bool:
+        """Copies chunk ``index`` from the open file, where it is supposed to be at ``offset``; False when it is not, or cannot be read."""
+        try:
+            data = os.pread(fd, self._chunks[index].size, offset)
+        except OSError:
+            return False
+        if content_digest(data) != self._chunks[index].digest:
+            return False
+        self._write(self._chunks[index].digest, data)
+        return True
+
+    def fill_from(self, fd: int, listing: Listing) -> int:
+        """Copies what is missing from an open file that had this ``listing`` when it was last read; the number of places filled.
+
+        Where the disk can share blocks (btrfs, XFS), the whole file is shared first, and only what differs is then written.
+        """
+        before = self._have.count(1)
+        if not before and self._share(fd):
+            self._find()
+        for chunk in listing:
+            places = self._places.get(chunk.digest, ())
+            wanted = next((index for index in places if not self._have[index]), None)
+            if wanted is not None:
+                self.copy_from(fd, chunk.offset, wanted)
+        return self._have.count(1) - before
+
+    def seal(self, executable: bool, mtime_ns: int | None = None) -> Sealed:
+        """The version as a whole, checked and closed; what is left to do is ``carryout``'s. It is not on the disk for certain before that.
+
+        ``mtime_ns``, if given, is the time since 1970 that the file will bear: when its author saved it.
+
+        Raises:
+            WrongWhole: the pieces are those of the listing, but listing and content do not belong together. The file is removed.
+        """
+        if not self.complete():
+            raise ValueError("a version cannot be sealed while chunks are missing")
+        with writing(self._shown):
+            status = os.fstat(self._fd)
+        if Digest(self._whole.digest()) != self.content.digest or status.st_size != self.content.size:
+            self.abandon()
+            raise WrongWhole(path=self._shown)
+        self.close()
+        return Sealed(self.folder, self.staged, status.st_ino, self.content, executable, mtime_ns)
+
+    def abandon(self) -> None:
+        """Removes the file: this version is not wanted any more."""
+        self.close()
+        with self.root.dir_fd(self.folder) as folder, writing(self._shown), suppress(FileNotFoundError):
+            os.unlink(self.staged, dir_fd=folder)
+
+    def close(self) -> None:
+        """Closes the file and leaves it where it is; harmless when done twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> "Staging":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        with self.root.dir_fd(self.folder) as folder, writing(self._shown):
+            try:
+                fd = os.open(self.staged, _OPEN, dir_fd=folder)
+            except FileNotFoundError:
+                return self._made(folder)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENXIO):
+                    raise
+            else:
+                if _is_ours(os.fstat(fd), os.fstat(folder)):
+                    return self._alone(fd)
+                os.close(fd)
+            os.unlink(self.staged, dir_fd=folder)  # a link, or somebody else's: nothing that a person works on has such a name
+            return self._made(folder)
+
+    def _made(self, folder: int) -> int:
+        fd = os.open(self.staged, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+        return self._alone(fd)
+
+    def _alone(self, fd: int) -> int:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise StagedTwice(path=self._shown) from None
+        except OSError:
+            pass  # some network disks have no locks; then it is only a check less
+        return fd
+
+    def _find(self) -> None:
+        """Takes stock of what the file holds, and gives it the size it will have, as one hole behind what is there."""
+        with writing(self._shown):
+            if os.fstat(self._fd).st_size != self.content.size:
+                os.ftruncate(self._fd, self.content.size)
+            filled = _Filled(self._fd, self.content.size)
+            for index, chunk in enumerate(self._chunks):
+                if not self._have[index] and self._stands(index, chunk, filled):
+                    self._have[index] = 1
+            self._hash_on()
+
+    def _stands(self, index: int, chunk: Chunk, filled: "_Filled") -> bool:
+        if filled.touches(chunk):
+            return content_digest(os.pread(self._fd, chunk.size, chunk.offset)) == chunk.digest
+        # A hole is a chunk of zeros: a long run of them is cut at the largest size, or the file ends with it.
+        return (chunk.size == CHUNK_MAX or index == len(self._chunks) - 1) and _zeros(chunk.size) == chunk.digest
+
+    def _write(self, digest: Digest, data: bytes | memoryview) -> int:
+        # The size is compared too: a listing of bad faith may give one digest two sizes.
+        fits = [index for index in self._places.get(digest, ()) if self._chunks[index].size == len(data)]
+        wanted = [index for index in fits if not self._have[index]]
+        with writing(self._shown):
+            for index in wanted:
+                self._write_at(self._chunks[index].offset, data)
+                self._have[index] = 1
+                if index == self._hashed:
+                    self._whole.update(data)
+                    self._hashed += 1
+            if wanted:
+                self._hash_on()
+        return len(wanted)
+
+    def _write_at(self, offset: int, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self._fd, left, offset)
+            left, offset = left[written:], offset + written
+        self._unwritten += len(data)
+        if self._unwritten >= _AHEAD:
+            start_writing(self._fd)
+            self._unwritten = 0
+
+    def _hash_on(self) -> None:
+        """Goes on with the digest of the whole as far as the chunks are there without a gap; those out of turn are read back."""
+        while self._hashed < len(self._chunks) and self._have[self._hashed]:
+            chunk = self._chunks[self._hashed]
+            self._whole.update(os.pread(self._fd, chunk.size, chunk.offset))
+            self._hashed += 1
+
+    def _share(self, fd: int) -> bool:
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, fd)
+        except OSError:
+            return False
+        return True
+
+
+class _Filled:
+    """Which parts of a sparse file hold data, asked in rising order (``lseek(2)``, SEEK_DATA)."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._stretches = self._walk(fd, size)
+        self._begin, self._end = next(self._stretches, (size, size))
+
+    def touches(self, chunk: Chunk) -> bool:
+        """Whether any byte of ``chunk`` is data; what the file system does not tell counts as data."""
+        while self._end <= chunk.offset:
+            stretch = next(self._stretches, None)
+            if stretch is None:
+                return False
+            self._begin, self._end = stretch
+        return self._begin < chunk.offset + chunk.size
+
+    @staticmethod
+    def _walk(fd: int, size: int) -> Iterator[tuple[int, int]]:
+        at = 0
+        while at < size:
+            try:
+                begin = os.lseek(fd, at, os.SEEK_DATA)
+                at = os.lseek(fd, begin, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # from here on there is only a hole
+                    return
+                begin, at = at, size  # this disk cannot tell
+            yield begin, at
+
+
+@lru_cache(maxsize=64)
+def _zeros(size: int) -> Digest:
+    return content_digest(bytes(size))
+
+
+def staged_name(digest: Digest, name: str) -> str:
+    """The name under which the version ``digest`` of the file ``name`` waits beside it."""
+    return f"{PREFIX}-{digest.hex()[:32]}-{zlib.crc32(os.fsencode(name)):08x}.part"
+
+
+def _is_ours(status: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether we made this: somebody may have put a second name of another file there, to have that one overwritten.
+
+    Some disks give every file to the owner of the folder, whoever makes it.
+    """
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid in (os.geteuid(), folder.st_uid)
+
+
+def sweep(root: Root, folder_parts: tuple[str, ...], keep: set[Digest]) -> int:
+    """Removes what we left in a folder, but for what is in use and the versions in ``keep``, sealed ones included; how many files.
+
+    Raises:
+        RootGone, FolderGone, LinkInTheWay, CannotRead, CannotWrite, DiskFailing.
+    """
+    kept = {digest.hex()[:32] for digest in keep}
+    removed = 0
+    for name, stamp in root.list(folder_parts):
+        staged = _STAGED.fullmatch(name)
+        if stamp.kind == "file" and ((staged and staged[1] not in kept) or GONE.fullmatch(name)):
+            with root.dir_fd(folder_parts) as folder, writing(root.shown((*folder_parts, name))):
+                removed += _sweep_away(folder, name)
+    return removed
+
+
+def _sweep_away(folder: int, name: str) -> bool:
+    try:
+        fd = open_at(folder, name)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if openfiles.descriptor(fd, name) is None:  # a program may still write into the old version that stood at its name
+            os.unlink(name, dir_fd=folder)
+            return True
+    except BlockingIOError:
+        pass  # being filled
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,151 @@
+"""The versions of every path, indexed from the journal's CHANGE records: heads, attachments, history."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from p2psync.engine.heads import Head, Heads
+from p2psync.values.content import Content
+from p2psync.values.digest import Digest
+from p2psync.values.entry import Act, Entry, Op, Ref
+from p2psync.values.names import DeviceId, RecordId, RelPath
+from p2psync.values.record import Record
+
+_COLUMNS = "e.record, e.idx, e.path, e.op, e.digest, e.size, e.listing, e.executable, e.mtime_ns, e.act, e.by"
+
+
+class Version(NamedTuple):
+    """One entry with who made it and when (their clock, for people)."""
+
+    ref: Ref
+    entry: Entry
+    device: DeviceId
+    time_ms: int
+    head: bool
+
+    @property
+    def short(self) -> str:
+        """The name of this version as people type it: ten hex digits."""
+        return version_name(self.ref)
+
+
+def version_name(ref: Ref) -> str:
+    """Ten hex digits that name one entry."""
+    return (int.from_bytes(ref.record[:5], "big") ^ ref.index).to_bytes(5, "big").hex()
+
+
+def insert(db: sqlite3.Connection, record: Record, entries: Sequence[Entry | None]) -> set[RelPath]:
+    """Index the entries of an accepted record; returns the paths whose heads changed."""
+    touched: set[RelPath] = set()
+    for index, entry in enumerate(entries):
+        if entry is None:
+            continue
+        for parent in entry.parents:
+            db.execute(
+                "UPDATE entries SET head = 0 WHERE record = ? AND idx = ? AND path = ? AND attaches = ?",
+                (parent.record, parent.index, entry.path.text, entry.attaches),
+            )
+        c = entry.content
+        content = (c.digest, c.size, c.listing) if c else (None, None, None)
+        db.execute(
+            "INSERT INTO entries (record, idx, attaches, path, fold, op, digest, size, listing, executable, mtime_ns, act, by, head)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
+            (record.id, index, entry.attaches, entry.path.text, entry.path.fold, entry.op, *content, entry.executable,
+             min(entry.mtime_ns, 2**63 - 1), entry.act, entry.by),
+        )  # fmt: skip
+        touched.add(entry.path)
+    return touched
+
+
+def heads(db: sqlite3.Connection, path: RelPath) -> Heads:
+    """The heads of what ``path`` holds."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.path = ? AND e.attaches = 0 AND e.head = 1", (path.text,))
+    return Heads.of([Head(ref, entry.state) for ref, entry in map(_entry, rows)])
+
+
+def entry(db: sqlite3.Connection, ref: Ref) -> Entry | None:
+    """One entry, without its parents, or None."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.record = ? AND e.idx = ?", (ref.record, ref.index)).fetchone()
+    return None if row is None else _entry(row)[1]
+
+
+def superseded(db: sqlite3.Connection, path: RelPath, content: Content) -> Ref | None:
+    """The latest version of ``path`` with this content that something supersedes, or None."""
+    row = db.execute(
+        "SELECT record, idx FROM entries WHERE path = ? AND digest = ? AND head = 0 AND attaches = 0 ORDER BY n DESC LIMIT 1",
+        (path.text, content.digest),
+    ).fetchone()
+    return None if row is None else Ref(RecordId(row[0]), row[1])
+
+
+def attachment_heads(db: sqlite3.Connection, name: RelPath) -> list[tuple[Ref, Entry]]:
+    """The current entries about the attachment itself, in the order that decides: the first one counts."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.path = ? AND e.attaches = 1 AND e.head = 1", (name.text,))
+    return sorted(map(_entry, rows), key=lambda pair: (pair[1].op == Op.DETACH, pair[0]))
+
+
+def attachments(db: sqlite3.Connection) -> dict[RelPath, Op]:
+    """What is attached now: name → ATTACH_FILE or ATTACH_FOLDER. An attachment outlives a detach that did not know of it."""
+    names = [RelPath(row[0]) for row in db.execute("SELECT DISTINCT path FROM entries WHERE head = 1 AND attaches = 1")]
+    found = {name: attachment_heads(db, name)[0][1].op for name in names}
+    return {name: op for name, op in found.items() if op != Op.DETACH}
+
+
+def live_paths(db: sqlite3.Connection, name: RelPath) -> Iterator[RelPath]:
+    """The paths at or below ``name`` that a head says hold a file or a folder."""
+    rows = db.execute(
+        "SELECT DISTINCT path FROM entries WHERE head = 1 AND attaches = 0 AND op != ? AND (path = ? OR (path > ? AND path < ?))",
+        (Op.GONE, name.text, name.text + "/", name.text + "0"),
+    )
+    return (RelPath(row[0]) for row in rows)
+
+
+def conflicted(db: sqlite3.Connection) -> dict[RelPath, Heads]:
+    """The paths that have more than one version, each with its heads."""
+    rows = db.execute("SELECT path FROM entries WHERE head = 1 AND attaches = 0 GROUP BY path HAVING count(*) > 1").fetchall()
+    found = {RelPath(row[0]): heads(db, RelPath(row[0])) for row in rows}
+    return {path: found[path] for path in found if found[path].others}
+
+
+def namesake(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
+    """Another live path that some file system would take for this one, the first to be recorded; or None."""
+    row = db.execute(
+        "SELECT path FROM entries WHERE fold = ? AND head = 1 AND path != ? AND op NOT IN (?, ?) ORDER BY record, idx LIMIT 1",
+        (path.fold, path.text, Op.GONE, Op.DETACH),
+    ).fetchone()
+    return None if row is None else RelPath(row[0])
+
+
+def history(db: sqlite3.Connection, path: RelPath | None) -> list[Version]:
+    """Every entry about what ``path`` (or anything, for None) held, and about attaching it, newest accepted first."""
+    where = "" if path is None else "WHERE e.path = ? OR (e.path > ? AND e.path < ?)"
+    values = () if path is None else (path.text, path.text + "/", path.text + "0")
+    rows = db.execute(
+        f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record {where} ORDER BY e.n DESC", values
+    )
+    return [Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13])) for row in rows]
+
+
+def version_of(db: sqlite3.Connection, ref: Ref) -> Version:
+    """An entry that is known to exist, with its author and time."""
+    row = db.execute(
+        f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record WHERE e.record = ? AND e.idx = ?",
+        (ref.record, ref.index),
+    ).fetchone()
+    return Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13]))
+
+
+def referenced(db: sqlite3.Connection, digests: Iterable[bytes]) -> set[bytes]:
+    """Those of the content digests that some entry of this mandate names."""
+    return {d for d in digests if db.execute("SELECT 1 FROM entries WHERE digest = ? LIMIT 1", (d,)).fetchone()}
+
+
+def _entry(row: Sequence[object]) -> tuple[Ref, Entry]:
+    record, idx, path, op, digest, size, listing, executable, mtime, act, by = row
+    content = None
+    if digest is not None:
+        content = Content(Digest(digest), size, Digest(listing))  # type: ignore[arg-type]
+    return (
+        Ref(RecordId(record), idx),  # type: ignore[arg-type]
+        Entry(Op(op), RelPath(path), content, bool(executable), mtime, (), Act(act), by),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,173 @@
+"""Machines without a network: real books on a real disk, whose records and chunks a test carries from one to the other by hand."""
+
+import itertools
+import time
+from pathlib import Path
+
+from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
+from p2psync.store import attaching, look, resolving
+from p2psync.store.arrivals import Arrivals
+from p2psync.store.books import Books
+from p2psync.store.home import Home
+from p2psync.store.jobs import Worked
+from p2psync.store.look import Look, Looked, Spot
+from p2psync.store.sources import Sources
+from p2psync.store.work import Work
+from p2psync.values.acts import Role
+from p2psync.values.content import Listing
+from p2psync.values.entry import Op
+from p2psync.values.keys import Secret
+from p2psync.values.names import InviteId, RelPath
+from p2psync.values.record import Kind
+from p2psync.values.ticket import Ticket
+
+_counter = itertools.count(1)
+
+
+class Desk:
+    """One machine with one mandate."""
+
+    def __init__(self, root: Path, person: str) -> None:
+        self.root = root
+        self.person = person
+        self.clock = 1_800_000_000_000
+        self.home = Home(root / "state", lambda: self.clock)
+        self.folder = root / "mandate"
+        self.books: Books
+
+    def found(self, name: str = "Dupont SA") -> "Desk":
+        self._use(self.home.found(name, self.person, f"{self.person}-pc", "linux", self.folder))
+        return self
+
+    def _use(self, books: Books) -> None:
+        self.books = books
+        self.sources = Sources(books)
+        self.arrivals = Arrivals(books)
+        self.look = Look(books)
+        self.work = Work(books, self.sources, self.arrivals)
+
+    def restart(self) -> None:
+        """As after a kill: everything in memory is gone."""
+        self.arrivals.close()
+        state = self.books.state
+        self.books.close()
+        self._use(self.home.open(state))
+
+    def invite(self, name: str, role: Role = Role.EDITOR) -> Ticket:
+        number = next(_counter)
+        drafted = draft(
+            self.books.roster,
+            self.home.device,
+            for_name=name,
+            now_ms=self.clock,
+            lasts_ms=86_400_000,
+            invite=InviteId(number.to_bytes(16, "big")),
+            seed=Secret(number.to_bytes(32, "big")),
+            role=role,
+        )
+        record = self.books.act(Kind.INVITE, drafted.invite.pack())
+        secret = self.books.secret.group[-1][1]
+        text = ticket_for(self.books.roster, record, self.home.keys, drafted, secret, (), name=self.books.name, now_ms=self.clock)
+        return Ticket.parse(text)
+
+    def join(self, member: "Desk", ticket: Ticket) -> "Desk":
+        joining = self.home.begin_joining(ticket, b"", self.person, f"{self.person}-pc", "linux", self.folder)
+        answer = consider_join(
+            member.books.roster,
+            joining.device,
+            joining.join,
+            me=member.home.device,
+            peer_key=self.home.keys.transport_public,
+            now_ms=member.clock,
+            fresh=True,
+        )
+        assert isinstance(answer, Admission) and answer.witness is not None
+        member.books.accept([joining.device.raw, joining.join.raw])
+        member.books.act(Kind.WITNESS, answer.witness.pack())
+        self._use(self.home.joined(joining, member.books.secret.group))
+        self.learn(member)
+        return self
+
+    def attach(self, *paths: Path) -> None:
+        attaching.attach(self.books, [], self.home.path, list(paths), "")
+        self.settle()
+
+    def learn(self, other: "Desk") -> None:
+        """Take the records that the other has."""
+        ends = {log: (1, end.seq) for log, end in other.books.journal.ends.items()}
+        after = 0
+        while True:
+            raws, after = other.books.journal.tails(ends, 200_000, after)
+            accepted = self.books.accept(raws)
+            assert not accepted.alarms and not accepted.early
+            self.todo = getattr(self, "todo", set()) | accepted.touched
+            if not after:
+                return
+
+    def settle(self, *others: "Desk", patience: float = 10.0) -> Worked:
+        """Survey, decide and carry out until nothing is left to do here; take what is missing from the others."""
+        todo: set[RelPath] = getattr(self, "todo", set())
+        self.todo = set()
+        deadline = time.monotonic() + patience
+        everything = Worked()
+        first = True
+        while True:
+            looked = Looked()
+            spots: set[Spot] = set()
+            for name in self.books.locations():
+                spots |= self.look.survey(name, looked)
+            found = self.look.look(spots)
+            worked = self.work.work(todo | found.todo | (self.work.unfinished() if first else set()))
+            first = False
+            everything.attention |= looked.attention | found.attention | worked.attention
+            everything.records += worked.records
+            everything.wants = worked.wants
+            todo = worked.todo | self._fetch(worked, others)
+            again = {**looked.again, **found.again}
+            if worked.placed or worked.look_again or todo:
+                continue
+            if not again or time.monotonic() > deadline:
+                return everything
+            time.sleep(min(again.values()))
+
+    def _fetch(self, worked: Worked, others: "tuple[Desk, ...]") -> set[RelPath]:
+        got = set()
+        for path, want in worked.wants.items():
+            for other in others:
+                if want.listing is None:
+                    packed = other.books.ledger.read().execute("SELECT packed FROM listings WHERE digest = ?", (want.content.listing,)).fetchone()
+                    if packed:
+                        self.arrivals.listing(want.content, Listing.received(packed[0], want.content))
+                        got.add(path)
+                    continue
+                pieces = [(chunk.digest, other.sources.chunk(chunk.digest)) for chunk in want.chunks]
+                self.fetched = getattr(self, "fetched", 0) + sum(len(data) for _, data in pieces if data)
+                self.arrivals.chunks([(digest, data) for digest, data in pieces if data is not None])
+                if all(data is not None for _, data in pieces):
+                    got.add(path)
+                    break
+        return got
+
+    def conflicts(self) -> set[str]:
+        from p2psync.store import versions
+
+        return {path.text for path in versions.conflicted(self.books.ledger.read())}
+
+    def attached(self) -> dict[str, Op]:
+        return {name.text: op for name, op in self.books.attachments().items()}
+
+    def resolve(self, name: str, keep: str) -> None:
+        _, touched = resolving.resolve(self.books, name, keep, "")
+        self.todo = getattr(self, "todo", set()) | touched
+
+
+def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Believe at once that something is gone."""
+    monkeypatch.setattr(look, "GONE_FOR", 0.0)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The files below a folder by their names, our own work left out."""
+    return {
+        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and ".p2psync" not in path.name
+    }
