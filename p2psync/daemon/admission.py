@@ -13,7 +13,6 @@ from p2psync.engine.invitation import Admission, Refusal, check_welcome, conside
 from p2psync.store import addresses
 from p2psync.store.home import Joining
 from p2psync.values.errors import Malformed, PeerError, UserError
-from p2psync.values.names import MandateId
 from p2psync.values.record import Kind, Record
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ async def ask(office: "Office", link: Link, joining: Joining) -> None:
     answer = await link.receive()
     match answer:
         case m.Welcome():
-            for generation, key in answer.keys:
-                check_welcome(ticket, MandateId(answer.mandate), generation, key)
+            check_welcome(ticket, answer.mandate, answer.keys)
             await office.opened(joining, answer.keys)
         case m.Refused(code=Refusal.USED):
             raise TicketUsed(issuer=ticket.issuer_name)

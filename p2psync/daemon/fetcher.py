@@ -48,6 +48,7 @@ class Fetcher:
         self._left: dict[RelPath, int] = {}
         self._buffer: list[tuple[Digest, bytes]] = []
         self._buffered = 0
+        self.bytes_in = 0
         self._arrived = trio.Event()
         self._room = trio.Event()
         self._conversations: list[Conversation] = []
@@ -143,6 +144,7 @@ class Fetcher:
         if content_digest(data) != digest:
             raise Malformed(why="a chunk with another digest")
         self._transfer.arrived(digest)
+        self.bytes_in += len(data)
         if digest in self._paths:
             self._buffer.append((digest, data))
             self._buffered += len(data)

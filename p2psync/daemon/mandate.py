@@ -6,8 +6,8 @@ told to the peers. Memory here is a cache of the ledger: after an error it is dr
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -16,6 +16,7 @@ from p2psync.daemon.fetcher import Fetcher
 from p2psync.edge.watcher import Changes, Watch, Watcher
 from p2psync.engine import messages as m
 from p2psync.engine.attention import Attention
+from p2psync.engine.hello import Gate
 from p2psync.engine.settle import Settling
 from p2psync.store import addresses, listings
 from p2psync.store.arrivals import Arrivals
@@ -27,8 +28,11 @@ from p2psync.store.jobs import Worked
 from p2psync.store.work import Work
 from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath, UserError
+from p2psync.values.keys import GroupKeys
 from p2psync.values.names import DeviceId, MandateId, RelPath
-from p2psync.values.record import Record
+from p2psync.values.record import Kind, Record
+
+T = TypeVar("T")
 
 SURVEY_S = 600.0
 """Everything is surveyed so often, whatever the watcher says."""
@@ -62,13 +66,27 @@ class Mandate:
         self._busy = trio.Lock()
         self._wake = trio.Event()
         self._working = False
+        self._new: list[Record] = []
         self._next_survey = -math.inf
-        self._quiet = trio.Condition()
+        self._group_keys: dict[int, GroupKeys] = {}
 
     @property
     def id(self) -> MandateId:
         """The id of the mandate."""
         return self.books.mandate
+
+    def group_keys(self, generation: int | None = None) -> GroupKeys:
+        """What members derive from the group secret of a generation, the current one by default."""
+        group = dict(self.books.secret.group)
+        chosen = max(group) if generation is None else generation
+        if chosen not in self._group_keys:
+            self._group_keys[chosen] = GroupKeys.of(group[chosen], self.id)
+        return self._group_keys[chosen]
+
+    def gate(self) -> Gate:
+        """The gate at which to knock at other members."""
+        generation = self.books.secret.group[-1][0]
+        return Gate.for_members(self.id, generation, self.group_keys())
 
     # ---- its life
 
@@ -200,6 +218,11 @@ class Mandate:
         self._next_survey = -math.inf
         self._wake.set()
 
+    def look_over(self, names: set[RelPath]) -> None:
+        """Survey these attachments now."""
+        self._surveys |= names
+        self._wake.set()
+
     def retry(self, paths: set[RelPath]) -> None:
         """Decide about these paths (again)."""
         self._todo |= paths
@@ -226,7 +249,7 @@ class Mandate:
         for conversation in self.conversations:
             if conversation is not source:
                 conversation.push(records)
-        if any(record.kind != 11 for record in records):
+        if any(record.kind != Kind.CHANGE for record in records):
             self._on_members()
         self.retry(touched)
         self.changed()
@@ -278,7 +301,7 @@ class Mandate:
     def lacking(self) -> tuple[int, int]:
         """Files and bytes by which our disk is behind the journal."""
         files, size = self.fetcher.missing
-        waiting = sum(1 for shown, a in self.attention.items() if a.state in _NOT_HELD and RelPath_or_none(shown) not in self.fetcher.wants)
+        waiting = sum(1 for shown, a in self.attention.items() if a.state in _NOT_HELD and _path_or_none(shown) not in self.fetcher.wants)
         return files + waiting, size
 
     def held(self, handle: int) -> m.Held | None:
@@ -292,6 +315,28 @@ class Mandate:
         """Whether this peer's disk holds what our journal says."""
         held = conversation.held
         return held is not None and held.view == self.books.journal.view() and not held.files
+
+    @property
+    def agrees_here(self) -> bool:
+        """Whether this machine's own disk holds what its journal says, and nothing is under way."""
+        return self.idle and not self.lacking[0]
+
+    def newest_entry(self, name: RelPath) -> int:
+        """After how many entries of the journal the attachment was last changed."""
+        row = self.books.ledger.read().execute(
+            "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)", (name.text, name.text + "/", name.text + "0")
+        )
+        return int(row.fetchone()[0])
+
+    def position_of(self, conversation: Conversation) -> int:
+        """After how many of our entries the peer's disk is as far as the peer has said."""
+        held = conversation.held
+        return self.books.positions.get(held.view, 0) if held is not None and not held.files else 0
+
+    def person(self, device: DeviceId) -> str:
+        """Who works on a device."""
+        intro = self.books.roster.intro(device)
+        return intro.person if intro else device.hex()[:8]
 
     def packed_listing(self, listing: Digest) -> bytes | None:
         """A chunk list, for a peer."""
@@ -309,15 +354,31 @@ class Mandate:
             self._later.later(path, now + 20)
         self.changed()
 
-    async def act(self, work: Callable[[], tuple[list[Record], set[RelPath]]]) -> None:
-        """Do one act of a person between two rounds, and spread what it recorded."""
+    # ---- acts of people
+
+    async def between_rounds(self, work: Callable[[], T]) -> T:
+        """Do something that records between two rounds, in a thread."""
         async with self._busy:
-            records, touched = await trio.to_thread.run_sync(partial(work))
-        self.after(records, touched)
-        self.retry(touched)
+            result = await trio.to_thread.run_sync(work)
+        records, self._new = self._new, []
+        self.after(records, set())
+        return result
+
+    def note_new(self, records: list[Record]) -> None:
+        """From within ``between_rounds``: these records were added, and are to be passed on."""
+        self._new += records
+
+    def forget(self) -> None:
+        """Drop what is only in memory: it is built anew from the ledger and the disk."""
+        self.look = Look(self.books)
+        self.arrivals.close()
+        self._settling, self._later = Settling(), Settling()
+        self._todo, self._surveys = set(), set()
+        self._next_survey = -math.inf
+        self.attention.clear()
 
 
-def RelPath_or_none(text: str) -> RelPath | None:
+def _path_or_none(text: str) -> RelPath | None:
     """``text`` as a path of a mandate, or None."""
     try:
         return RelPath(text)

@@ -5,6 +5,7 @@ records that make it a member. Then each side says which mandates it shares, in 
 conversation begins about each mandate that both have and in which the other takes part.
 """
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -13,18 +14,19 @@ import trio
 
 from p2psync import __version__
 from p2psync.daemon.conversation import Conversation
-from p2psync.edge.link import Link
+from p2psync.edge.link import Link, LinkClosed
 from p2psync.engine import messages as m
 from p2psync.engine.encoding import Message
 from p2psync.engine.introduction import chain_for, introduced
 from p2psync.values.digest import blake2b
-from p2psync.values.errors import PeerError
-from p2psync.values.keys import GroupKeys
+from p2psync.values.errors import PeerError, UserError
 from p2psync.values.names import DeviceId, MandateId
 
 if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.office import Office
+
+log = logging.getLogger(__name__)
 
 _JOBS = 256
 """Requests of a peer that wait to be served; one that asks for more breaks the rules."""
@@ -41,10 +43,12 @@ class TooManyRequests(PeerError):
 
 
 class Peer:
-    """The other end of ``link``, a member."""
+    """The other end of ``link``, a member. ``dialled`` is where it was reached, when we called."""
 
-    def __init__(self, office: "Office", link: Link) -> None:
+    def __init__(self, office: "Office", link: Link, dialled: tuple[str, int] | None = None) -> None:
         self.link = link
+        self.dialled = dialled
+        self.on_known: Callable[[DeviceId], None] = lambda device: None
         self.device = DeviceId(bytes(32))
         self.since = trio.current_time()
         self.clock_off_ms = 0
@@ -74,8 +78,8 @@ class Peer:
                 await self._meet()
                 while True:
                     await self._heard(await self.link.receive())
-            except PeerError as e:
-                await self.link.close(m.CloseCode.PROTOCOL, str(e)[:60])
+            except (PeerError, UserError) as e:
+                await self.link.close(m.CloseCode.BYE if isinstance(e, (UserError, LinkClosed)) else m.CloseCode.PROTOCOL)
                 raise
             finally:
                 self._office.unregister(self)
@@ -95,7 +99,9 @@ class Peer:
             member = await self._ask_who()
         self.device = member
         self._office.register(self)
+        self.on_known(member)
         self._say_hello()
+        self.refresh()
 
     async def _ask_who(self) -> DeviceId:
         mandate = self._office.mandates[self.link.gate.mandate]
@@ -123,8 +129,7 @@ class Peer:
         self.say(m.Hello(m.PROTOCOL, m.PROTOCOL, 0, self._office.now_ms(), b"".join(sorted(tokens)), f"p2psync {__version__}"[:32]))
 
     def _token(self, mandate: "Mandate", initiator: bool) -> bytes:
-        keys: GroupKeys = mandate.books.group_keys
-        return blake2b(self.link.channel + bytes([not initiator]), b"p2psync1-session", key=keys.session, size=16)
+        return blake2b(self.link.channel + bytes([not initiator]), b"p2psync1-session", key=mandate.group_keys().session, size=16)
 
     def refresh(self) -> None:
         """Begin a conversation about each shared mandate in which the other takes part and that we have not opened yet."""
@@ -151,6 +156,7 @@ class Peer:
     # ---- hearing
 
     async def _heard(self, message: Message) -> None:
+        log.debug("heard %s", type(message).__name__)
         match message:
             case m.Hello():
                 self._tokens = frozenset(message.tokens[at : at + 16] for at in range(0, len(message.tokens), 16))
@@ -189,7 +195,9 @@ class Peer:
             await self._something_to_say.wait()
             self._something_to_say = trio.Event()
             while self._outbox:
-                await self.link.send(self._outbox.popleft())
+                message = self._outbox.popleft()
+                log.debug("say %s", type(message).__name__)
+                await self.link.send(message)
 
     async def _do_jobs(self) -> None:
         while True:

@@ -211,9 +211,10 @@ class Link:
             await trio.aclose_forcefully(self._stream)
 
     async def _leave(self, goodbye: Close) -> None:
+        if self._over.is_set() or not self.session.may_send(goodbye):
+            return
         try:
-            if not self._over.is_set() and self.session.may_send(goodbye):
-                await self.send(goodbye)
+            await self.send(goodbye)
             # If we closed while it still sends, our system would reset the connection, and the goodbye could be lost: wait for its end.
             if self._pulse.listening:
                 await self._over.wait()

@@ -51,8 +51,7 @@ def chain_for(roster: Roster, device: DeviceId) -> tuple[bytes, ...]:
     way = ways.get((device, roster.role_of(device) == Role.OWNER)) or ways.get((device, False))
     if way is None or device not in roster.members():
         return ()
-    own = roster.intros[device]
-    chain = dict.fromkeys(record.raw for record in (roster.record, *way, own[min(own)]))
+    chain = dict.fromkeys(record.raw for record in (roster.record, *way, _introduction(roster, device)))
     return tuple(chain) if len(chain) <= MAX_PROOF else ()
 
 
@@ -102,8 +101,7 @@ def introduced(roster: Roster, records: Sequence[bytes], transport: bytes) -> Me
 
 def _walk(roster: Roster) -> dict[_Node, list[Record]]:
     """For each device that can be proved a participant (or an owner), the shortest row of records that does."""
-    founder = _introductions(roster, roster.owner)
-    ways: dict[_Node, list[Record]] = {(roster.owner, True): founder, (roster.owner, False): founder}
+    ways: dict[_Node, list[Record]] = {(roster.owner, True): [], (roster.owner, False): []}
     steps = list(_steps(roster))
     found = True
     while found:
@@ -124,7 +122,7 @@ def _steps(roster: Roster) -> Iterator[tuple[_Node | None, _Node, list[Record]]]
     for device, grants in roster.grants.items():
         for grant in grants.values():
             by = None if grant.device == roster.genesis.root else (grant.device, True)
-            step = [*_introductions(roster, device)[:1], grant]
+            step = [_introduction(roster, device), grant]
             yield by, (device, False), step
             if Grant.unpack(grant.body).role == Role.OWNER:
                 yield by, (device, True), step
@@ -135,6 +133,7 @@ def _steps(roster: Roster) -> Iterator[tuple[_Node | None, _Node, list[Record]]]
                 yield (seen.record.device, False), (seen.guest, False), [roster.logs[record.log], record, seen.record]
 
 
-def _introductions(roster: Roster, device: DeviceId) -> list[Record]:
-    intros = roster.intros.get(device, {})
-    return [intros[key] for key in sorted(intros)]
+def _introduction(roster: Roster, device: DeviceId) -> Record:
+    """The one that ``roster.intro`` shows."""
+    intros = roster.intros[device]
+    return intros[min(intros)]

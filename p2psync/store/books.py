@@ -13,14 +13,14 @@ from pathlib import Path
 
 from p2psync.engine.membership import Member, Roster
 from p2psync.store import keyring, locations, versions
-from p2psync.store.journal import Early, End, Forked, Journal, Past
+from p2psync.store.journal import Early, End, Forked, Journal, Log, Past
 from p2psync.store.ledger import Ledger
 from p2psync.store.locations import Location
 from p2psync.store.vault import Vault
 from p2psync.values.acts import Role
 from p2psync.values.entry import MAX_ENTRIES, Entry, Op, entries_of
 from p2psync.values.errors import Malformed, PeerError, UserError
-from p2psync.values.keys import DeviceKeys, GroupKeys
+from p2psync.values.keys import DeviceKeys
 from p2psync.values.names import RecordId, RelPath
 from p2psync.values.packing import Plain, pack
 from p2psync.values.record import Kind, Record
@@ -57,7 +57,7 @@ class _Pending:
     db: sqlite3.Connection
     roster: Roster | None
     made: list[tuple[Record, Past]] = field(default_factory=list)
-    end: End | None = None
+    ends: dict[Log, End] = field(default_factory=dict)
 
 
 class Books:
@@ -122,11 +122,6 @@ class Books:
         """Where attachments of others appear on this machine."""
         return Path((self.ledger.get("folder") or b"").decode())
 
-    @property
-    def group_keys(self) -> GroupKeys:
-        """What members derive from the current group secret."""
-        return GroupKeys.of(self.secret.group[-1][1], self.mandate)
-
     def locations(self) -> dict[RelPath, Location]:
         """The attachments that have a place on this disk."""
         return locations.get_all(self.ledger.read())
@@ -174,9 +169,8 @@ class Books:
         with self.writing() as db:
             pending = self._pending
             assert pending is not None
-            record, past = self.journal.compose(self.keys.signing, self.secret.incarnation, kind, body, self.now_ms(), pending.end)
+            record, past = self.journal.compose(self.keys.signing, self.secret.incarnation, kind, body, self.now_ms(), pending.ends)
             self._insert(db, record, past, pending)
-            pending.end = End(record.seq, record.id, past)
         return record
 
     def accept(self, raws: Iterable[bytes]) -> Accepted:
@@ -226,6 +220,7 @@ class Books:
         entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
         self.journal.insert(db, record, past)
         pending.made.append((record, past))
+        pending.ends[record.log] = End(record.seq, record.id, past)
         return versions.insert(db, record, entries)
 
     # ---- how far others are

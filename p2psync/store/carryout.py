@@ -17,7 +17,7 @@ from typing import TypeAlias
 from p2psync.store import openfiles
 from p2psync.store.durable import start_writing, sync_file, sync_folder
 from p2psync.store.faults import writing
-from p2psync.store.root import Folders, NoPlainFile, Root, name_fault, open_at, stamp_at, stamp_of
+from p2psync.store.root import Folders, NameTaken, NoPlainFile, Root, name_fault, open_at, stamp_at, stamp_of
 from p2psync.store.staging import Sealed
 from p2psync.store.swap import BusyFile, ChangedMeanwhile, put_new, put_over, same_file, take_away
 from p2psync.values.content import Stamp
@@ -46,10 +46,6 @@ Keep: TypeAlias = Callable[[int], None]
 
 class StagedGone(MandateError):
     """What was fetched for “{path}” is not where it was put. It is fetched again."""
-
-
-class NameTaken(MandateError):
-    """Something stands at “{path}” already. Another name is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +136,6 @@ def make_folder(root: Root, parts: Parts) -> None:
     Raises:
         NameTaken: a file stands there. RootGone, LinkInTheWay, CannotWrite, DiskFull, DiskFailing: nothing was made.
     """
-    for depth in range(1, len(parts) + 1):
-        stands = root.stamp(parts[:depth])
-        if stands is not None and stands.kind != "folder":
-            raise NameTaken(path=root.shown(parts[:depth]))
     root.make_folders(parts)
 
 

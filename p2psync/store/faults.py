@@ -100,13 +100,16 @@ def database(path: object) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _database_fault(error, path) from error
+        fault = _database_fault(error, path)
+        if fault is None:  # a bug of ours: a wrong statement, say
+            raise
+        raise fault from error
 
 
 _FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def _database_fault(error: sqlite3.Error, path: object) -> Exception:
+def _database_fault(error: sqlite3.Error, path: object) -> UserError | None:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(path=path)
@@ -116,4 +119,4 @@ def _database_fault(error: sqlite3.Error, path: object) -> Exception:
         return DatabaseDamaged(path=path, why=error)
     if code in _FORBIDDEN:
         return CannotWrite(path=path, why=error, action="Give p2psync's account the right to write there, and to no other program.")
-    return error  # a bug of ours: a wrong statement, say
+    return None

@@ -107,6 +107,11 @@ class Home:
             new.rename(final)
         return self.open(final)
 
+    def abandon(self, books: Books) -> None:
+        """A mandate that was just founded is not wanted after all."""
+        books.close()
+        shutil.rmtree(books.state, ignore_errors=True)
+
     # ---- tickets in use
 
     def begin_joining(self, ticket: Ticket, text: bytes, person: str, device_name: str, platform: str, folder: Path) -> Joining:

@@ -6,7 +6,7 @@ that "did its author know that?" is a comparison of numbers.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -109,13 +109,14 @@ class Journal:
             self.ends[record.log] = End(record.seq, record.id, past)
 
     def compose(
-        self, key: SigningKey, incarnation: bytes, kind: Kind, body: Sequence[Plain], time_ms: int, after: End | None = None
+        self, key: SigningKey, incarnation: bytes, kind: Kind, body: Sequence[Plain], time_ms: int, newer: Mapping[Log, End]
     ) -> tuple[Record, Past]:
-        """The next record of our own log, not written yet; ``after`` is its predecessor when that is not written either."""
+        """The next record of our own log, not written yet; ``newer`` are the ends of logs that are written and not committed."""
         log = (DeviceId(bytes(key.verify_key)), incarnation)
-        end = after or self.ends.get(log)
+        ends = {**self.ends, **newer}
+        end = ends.get(log)
         past = dict(end.past) if end else {}
-        deps = self._frontier(log, past)
+        deps = _frontier(ends, log, past)
         for dep in deps:
             merge(past, dep.past)
         seq = end.seq + 1 if end else 1
@@ -132,21 +133,6 @@ class Journal:
             body=body,
         )
         return record, past
-
-    def _frontier(self, log: Log, past: Past) -> list[End]:
-        """The ends of other logs that nothing else leads to: what a new record must name to have seen all that we have."""
-        news = [(other, end) for other, end in self.ends.items() if other != log and past.get(other, 0) < end.seq]
-        tops = [end for other, end in news if not any(e is not end and e.past.get(other, 0) >= end.seq for _, e in news)]
-        return sorted(tops, key=lambda end: end.id)[:MAX_DEPS]
-
-    def in_past(self, db: sqlite3.Connection, past: Past) -> Callable[[RecordId], bool]:
-        """A test for "is this record in that causal past?"."""
-
-        def known(record: RecordId) -> bool:
-            row = db.execute("SELECT device, incarnation, seq FROM records WHERE id = ?", (record,)).fetchone()
-            return row is not None and past.get((DeviceId(row[0]), row[1]), 0) >= row[2]
-
-        return known
 
     def of_kinds(self, *kinds: Kind) -> list[tuple[Record, Past]]:
         """All records of these kinds, in the order of acceptance, each with its past."""
@@ -192,6 +178,13 @@ def merge(into: Past, other: Past) -> None:
     for log, seq in other.items():
         if into.get(log, 0) < seq:
             into[log] = seq
+
+
+def _frontier(ends: Mapping[Log, End], log: Log, past: Past) -> list[End]:
+    """The ends of other logs that nothing else leads to: what a new record must name to have seen all that we have."""
+    news = [(other, end) for other, end in ends.items() if other != log and past.get(other, 0) < end.seq]
+    tops = [end for other, end in news if not any(e is not end and e.past.get(other, 0) >= end.seq for _, e in news)]
+    return sorted(tops, key=lambda end: end.id)[:MAX_DEPS]
 
 
 def _pack_past(past: Past) -> bytes:

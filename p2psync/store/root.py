@@ -41,6 +41,10 @@ class FolderGone(MandateError):
     """The folder “{path}” is not there any more. It is looked at again."""
 
 
+class NameTaken(MandateError):
+    """Something else stands at “{path}” already. It is looked at again."""
+
+
 class LinkInTheWay(UserError):
     """“{path}” is a link, and p2psync follows no links inside a shared folder. Put the real folder or file in its place."""
 
@@ -168,7 +172,7 @@ class Root:
         """Makes the folder at ``parts`` and those above it, where they are missing, durably; each lets in whom the one around it lets in.
 
         Raises:
-            RootGone, FolderGone, LinkInTheWay, CannotWrite, DiskFull, DiskFailing: those that were made are taken away again.
+            RootGone, NameTaken, LinkInTheWay, CannotWrite, DiskFull, DiskFailing: those that were made are taken away again.
         """
         made: list[tuple[str, ...]] = []
         try:
@@ -239,7 +243,7 @@ class Root:
             try:
                 os.mkdir(parts[-1], mode, dir_fd=around)
             except FileExistsError:
-                return False
+                return self._is_folder(around, parts)
             except OSError as error:
                 raise write_fault(error, self.shown(parts)) from error
             with writing(self.shown(parts)), self.dir_fd(parts) as made:
@@ -248,6 +252,16 @@ class Root:
                     os.fchmod(made, own | mode)
                 sync_folder(around)
         return True
+
+    def _is_folder(self, around: int, parts: tuple[str, ...]) -> bool:
+        """False, since nothing was made, where a folder stands already."""
+        with reading(self.shown(parts)):
+            found = stamp_at(around, parts[-1])
+        if found and found.kind == "other":
+            raise LinkInTheWay(path=self.shown(parts))
+        if found and found.kind == "file":
+            raise NameTaken(path=self.shown(parts))
+        return False
 
     def _unmake_folder(self, parts: tuple[str, ...]) -> None:
         try:

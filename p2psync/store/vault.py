@@ -143,6 +143,7 @@ class Vault:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection.text_factory = bytes  # there is no text; where damage makes it look so, it is not to be decoded
         for setting in _SETTINGS:
             connection.execute(setting)
         return connection
@@ -238,7 +239,9 @@ def _present(connection: sqlite3.Connection, digests: Iterable[Digest]) -> set[D
     return {Digest(row[0]) for row in rows}
 
 
-def _unpacked(size: int, packed: int, stored: bytes) -> bytes | None:
+def _unpacked(size: object, packed: object, stored: object) -> bytes | None:
+    if not isinstance(stored, bytes) or not isinstance(size, int):
+        return None
     if not packed:
         return stored
     try:

@@ -38,11 +38,16 @@ class Names:
 
 
 async def until_seen(discovery: Discovery, record: bytes) -> Seen:
-    with trio.fail_after(5):
+    with trio.fail_after(10):
         while True:
             for seen in await discovery.seen():
                 if seen.txt == record:
                     return seen
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr(discovery_module, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -177,7 +182,7 @@ async def wire(nursery) -> AsyncIterator[Wire]:
 
 
 async def wait_for(condition) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(10):
         while not condition():
             await trio.sleep(0.01)
 

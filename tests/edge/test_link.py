@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
@@ -208,17 +208,21 @@ class Recorder(trio.abc.Stream):
     async def aclose(self) -> None: ...
 
 
-async def test_a_send_that_is_cancelled_half_way_ends_the_link() -> None:
-    one, other = await said_hello(trio.testing.lockstep_stream_pair())
+async def test_a_send_that_is_cancelled_half_way_ends_the_link(tcp: Streams) -> None:
+    one, other = await said_hello(tcp)
+
+    async def pour() -> None:
+        while True:
+            await one.send(BIG)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.send, BIG)
-        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(pour)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         nursery.cancel_scope.cancel()
     with pytest.raises(LinkClosed, match="cut off"):
         await one.send(SMALL)
-    assert (await ending(one)).said is None
-    with pytest.raises(LinkClosed, match="without a goodbye|broke"):
-        await other.receive()
+    assert "cut off" in str(await ending(one))
+    assert (await ending(other)).said is None
 
 
 async def test_a_send_that_is_cancelled_before_its_turn_harms_nothing() -> None:
@@ -240,13 +244,8 @@ async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: trio.testin
     one, _ = await said_hello(trio.testing.lockstep_stream_pair())
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-
-        async def blocked() -> None:
-            with pytest.raises(LinkClosed, match="took nothing"):
-                await one.send(SMALL)
-
-        nursery.start_soon(blocked)
-        nursery.start_soon(blocked)  # and whoever waits behind it learns it at the same time
+        nursery.start_soon(refused, lambda: one.send(SMALL))
+        nursery.start_soon(refused, lambda: one.send(SMALL))  # whoever waits behind it learns it at the same time
         assert "took nothing" in str(await ending(one))
     assert trio.current_time() - began == SEND_WITHIN
 
@@ -297,13 +296,16 @@ async def test_who_does_not_listen_does_not_accuse_the_other_of_silence(autojump
 async def test_time_of_listening_adds_up_over_many_short_calls(autojump_clock: trio.testing.MockClock) -> None:
     one, _ = await said_hello(trio.testing.memory_stream_pair())
     began = trio.current_time()
-    with pytest.raises(LinkClosed, match="nothing was heard"):  # noqa: PT012 (the loop is the point)
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
-            nursery.start_soon(one.keep_alive)
-            while True:
-                with trio.move_on_after(3):
-                    await one.receive()
-                await trio.sleep(1)
+
+    async def now_and_then() -> None:
+        while True:
+            with trio.move_on_after(3):
+                await one.receive()
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.keep_alive)
+        await refused(now_and_then)
     assert DEAD_AFTER <= trio.current_time() - began <= DEAD_AFTER * 4 / 3 + 20
 
 
@@ -351,7 +353,7 @@ async def test_somebody_unknown_may_say_so_much_and_no_more() -> None:
         nursery.start_soon(one.send, proof)
         with pytest.raises(Malformed, match="not known yet"):
             await other.receive()
-    assert 2 * 50_000 > MAX_UNPROVEN
+    assert MAX_UNPROVEN < 2 * 50_000
 
 
 async def test_a_hello_may_follow_the_longest_introduction() -> None:
@@ -363,19 +365,9 @@ async def test_a_hello_may_follow_the_longest_introduction() -> None:
             assert await other.receive() == message
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "while the other sends"])
-async def test_a_goodbye_arrives_with_its_reason(streams: Streams, busy: bool) -> None:
+async def test_a_goodbye_arrives_with_its_reason(streams: Streams) -> None:
     one, other = await said_hello(streams)
-
-    async def pour() -> None:
-        with pytest.raises(LinkClosed):
-            while True:
-                await other.send(BIG)
-
     async with trio.open_nursery() as nursery:
-        if busy:
-            nursery.start_soon(pour)
-            await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.start_soon(one.close, CloseCode.REVOKED, "since yesterday")
         end = await ending(other)
     assert end.said == Close(CloseCode.REVOKED, "since yesterday")
@@ -386,6 +378,25 @@ async def test_a_goodbye_arrives_with_its_reason(streams: Streams, busy: bool) -
         with pytest.raises(LinkClosed):
             await link.receive()
     await one.close()  # again is no error
+
+
+async def test_a_goodbye_arrives_at_one_that_is_busy_sending(tcp: Streams) -> None:
+    one, other = await said_hello(tcp)
+
+    async def pour() -> None:
+        while True:
+            await other.send(BIG)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refused, pour)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.start_soon(one.close, CloseCode.REVOKED)
+        assert (await ending(other)).said == Close(CloseCode.REVOKED)
+
+
+async def refused(act: Callable[[], Awaitable[None]]) -> None:
+    with pytest.raises(LinkClosed):
+        await act()
 
 
 async def test_a_goodbye_while_somebody_receives(streams: Streams) -> None:

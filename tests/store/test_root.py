@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store.root import FolderGone, LinkInTheWay, NoPlainFile, Root, RootGone
+from p2psync.store.root import FolderGone, LinkInTheWay, NameTaken, NoPlainFile, Root, RootGone
 from p2psync.values.errors import BadPath, MandateError
 
 pytestmark = pytest.mark.usefixtures("no_leaked_descriptors")
@@ -139,10 +139,11 @@ def test_new_folders_let_in_whom_the_one_around_them_lets_in(root: Root) -> None
     root.make_folders(("2027", "q1"))  # again: nothing to do
 
 
-def test_folders_that_were_made_for_nothing_are_taken_away_again(root: Root) -> None:
+def test_no_folder_is_made_over_a_file(root: Root) -> None:
     (root.path / "2026" / "note").write_text("a file where a folder is wanted")
-    with pytest.raises(FolderGone):
-        root.make_folders(("2026", "note", "x"))
+    for parts in (("2026", "note", "x"), ("2026", "note")):
+        with pytest.raises(NameTaken):
+            root.make_folders(parts)
     assert sorted(os.listdir(root.path / "2026")) == ["january.csv", "note"]
 
 

@@ -1,0 +1,413 @@
+"""The acts of people: founding, attaching, sharing, inviting, subscribing, choosing. Each is refused as a whole or done as a whole."""
+
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from p2psync.edge.caller import Caller
+from p2psync.engine.attention import ORDER
+from p2psync.engine.invitation import draft, ticket_for
+from p2psync.store import attaching, resolving, versions
+from p2psync.values.acts import Grant, Role
+from p2psync.values.content import File
+from p2psync.values.entry import Act
+from p2psync.values.errors import BadName, UserError
+from p2psync.values.keys import Secret
+from p2psync.values.names import InviteId, RelPath, component_fault, escaped, label
+from p2psync.values.record import Kind
+from p2psync.values.ticket import Ticket
+
+if TYPE_CHECKING:
+    from p2psync.daemon.mandate import Mandate
+    from p2psync.daemon.office import Office
+
+SUBSCRIBE_S = 15.0
+"""How long a subscription is waited for; afterwards it goes on by itself."""
+
+
+class NameTaken(UserError):
+    """There is a mandate “{name}” on this machine already. Choose another name; nothing was changed."""
+
+
+class FolderTaken(UserError):
+    """The folder {folder} belongs to the mandate “{mandate}” already. Choose another one with --folder; nothing was changed."""
+
+
+class FolderOwn(UserError):
+    """The folder {folder} is where p2psync keeps its own data. Choose another one with --folder; nothing was changed."""
+
+
+class FolderUnusable(UserError):
+    """The folder {folder} cannot be used: {why}. Choose another one with --folder; nothing was changed."""
+
+
+class NotShared(UserError):
+    """“{mandate}” is local to this machine, so nobody can join it. First: p2psync share “{mandate}”."""
+
+
+class AlreadyRegistered(UserError):
+    """The mandate “{name}” of this ticket is among the mandates of this machine already. There is nothing to do; erase the ticket."""
+
+
+class UnknownRole(UserError):
+    """There is no role “{role}”. A ticket gives the role editor or reader."""
+
+
+class NoSuchParticipant(UserError):
+    """“{name}” does not take part in “{mandate}”. `p2psync participants` lists who does."""
+
+
+class SeveralParticipants(UserError):
+    """Several participants of “{mandate}” are called “{name}”. Give the beginning of the device's fingerprint or id instead."""
+
+
+class OnlyOwnersPromote(UserError):
+    """Only an owner of “{mandate}” can make somebody an owner."""
+
+
+class NothingHalted(UserError):
+    """Nothing called “{name}” waits for a confirmation in “{mandate}”."""
+
+
+def full_name(caller: Caller) -> str:
+    """The person behind a user account: the name in its entry, or the account's own."""
+    try:
+        gecos = pwd.getpwuid(caller.uid).pw_gecos.partition(",")[0].strip()
+        return label(gecos or caller.user or f"user {caller.uid}")
+    except (KeyError, BadName):
+        return label(caller.user or f"user {caller.uid}")
+
+
+async def create(office: "Office", name: str, wanted: list[Path], folder: Path | None, caller: Caller) -> dict[str, Any]:
+    """Found a mandate, local to this machine, with files attached."""
+    name = label(name, 128)
+    if any(books.name.casefold() == name.casefold() for books in office.books()):
+        raise NameTaken(name=escaped(name))
+    place = _folder(office, name, folder)
+    books = await trio.to_thread.run_sync(office.home.found, name, full_name(caller), office.device_name, office.platform, place)
+    try:
+        _, found = await trio.to_thread.run_sync(attaching.attach, books, office.books(), office.config.home, wanted, caller.user) if wanted else ([], [])
+    except BaseException:
+        await trio.to_thread.run_sync(office.home.abandon, books)
+        raise
+    mandate = await office.open(books)
+    shown = ", ".join(f"“{n}”" for n, _ in found)
+    attached = f" with {shown}" if found else ""
+    return {
+        "message": f"The mandate “{name}” was created{attached}; it is local to this machine until you share it.",
+        "mandate": {"id": mandate.id.hex(), "name": name},
+        "folder": str(place),
+    }
+
+
+async def attach(office: "Office", mandate: "Mandate", wanted: list[Path], by: str) -> dict[str, Any]:
+    """Attach files and folders."""
+    others = [books for books in office.books() if books is not mandate.books]
+
+    def work() -> list[tuple[RelPath, Path]]:
+        records, found = attaching.attach(mandate.books, others, office.config.home, wanted, by)
+        mandate.note_new(records)
+        return found
+
+    found = await mandate.between_rounds(work)
+    mandate.look_over({name for name, _ in found})
+    renamed = [f"{path} is called “{name}” there" for name, path in found if name.text != path.name]
+    shown = ", ".join(f"“{name}”" for name, _ in found)
+    return {
+        "message": f"{shown} {'is' if len(found) == 1 else 'are'} attached to “{mandate.books.name}”." + "".join(f" {r}." for r in renamed),
+        "attached": [{"name": name.text, "location": str(path)} for name, path in found],
+    }
+
+
+async def detach(office: "Office", mandate: "Mandate", name: str, by: str) -> dict[str, Any]:
+    """Take an attachment out for everybody."""
+    location = mandate.books.locations().get(attaching.attached_name(mandate.books, name))
+
+    def work() -> None:
+        mandate.note_new(attaching.detach(mandate.books, name, by))
+
+    await mandate.between_rounds(work)
+    mandate.retry({RelPath(name)})
+    where = f" It stays on this machine at {location.path}." if location else ""
+    return {"message": f"“{name}” is detached from “{mandate.books.name}” for everybody; nothing was deleted on any disk.{where}"}
+
+
+async def share(office: "Office", mandate: "Mandate") -> dict[str, Any]:
+    """Make a mandate known to its members on the network, and joinable."""
+    name = mandate.books.name
+    if mandate.books.shared:
+        return {"message": f"“{name}” is shared already."}
+    attaching.check_may_write(mandate.books)
+    await trio.to_thread.run_sync(mandate.books.ledger.put, "shared", b"1")
+    office.members_changed()
+    office.changed(mandate.id)
+    return {"message": f"“{name}” is shared: it can now be joined with a ticket. Next: p2psync invite “{name}” --for NAME."}
+
+
+async def invite(office: "Office", mandate: "Mandate", person: str, role: str, lasts_s: int) -> dict[str, Any]:
+    """Mint a ticket for one new participant."""
+    books = mandate.books
+    if not books.shared:
+        raise NotShared(mandate=escaped(books.name))
+    if role not in ("editor", "reader"):
+        raise UnknownRole(role=escaped(role))
+
+    def work() -> tuple[bytes, int, InviteId]:
+        now = office.now_ms()
+        drafted = draft(
+            books.roster,
+            office.device,
+            for_name=person,
+            now_ms=now,
+            lasts_ms=lasts_s * 1000,
+            invite=InviteId(office.nonce(16)),
+            seed=Secret(office.nonce(32)),
+            role=Role[role.upper()],
+        )
+        record = books.act(Kind.INVITE, drafted.invite.pack())
+        mandate.note_new([record])
+        secret = books.secret.group[-1][1]
+        hints = office.own_hints()
+        text = ticket_for(books.roster, record, office.home.keys, drafted, secret, hints, name=books.name, now_ms=now)
+        return text, drafted.invite.not_after_ms, drafted.invite.invite
+
+    text, expires, invite_id = await mandate.between_rounds(work)
+    return {
+        "ticket": text.decode(),
+        "invite": invite_id.hex(),
+        "expires_ms": expires,
+        "role": role,
+        "message": f"A ticket for {label(person)} was made: it lets one machine into “{books.name}” as {role}.",
+    }
+
+
+def open_tickets(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
+    """The tickets of a mandate that can still be used."""
+    return [
+        {"id": i.facts.invite.hex()[:16], "for": i.facts.label, "role": i.facts.role.name.lower(), "expires_ms": i.facts.not_after_ms}
+        for i in mandate.books.roster.open_invites(office.now_ms())
+    ]
+
+
+def inspect(office: "Office", text: str) -> dict[str, Any]:
+    """What a ticket says, checked, without using it."""
+    ticket = Ticket.parse(text.encode())
+    facts = ticket.inspection(office.now_ms())
+    facts["hints"] = facts.pop("addresses")
+    facts["issuer"] = {"device": escaped(ticket.issuer_device_name), "person": escaped(ticket.issuer_person), "proved": True}
+    if ticket.mandate in office.mandates:
+        used = office.mandates[ticket.mandate].books.roster.uses(ticket.invite)
+        who = [office.mandates[ticket.mandate].person(device) for device in used]
+        facts["use"] = f"used by {', '.join(who)}" if who else "not used yet, as far as this machine knows"
+        facts["subscribed"] = True
+    return facts
+
+
+async def subscribe(office: "Office", text: str, folder: Path | None, person: str | None) -> dict[str, Any]:
+    """Use a ticket: the mandate opens here as soon as any of its members is reachable."""
+    ticket = Ticket.parse(text.encode())
+    if ticket.mandate in office.mandates:
+        raise AlreadyRegistered(name=escaped(ticket.name))
+    if ticket.invite not in office.joinings:
+        ticket.check_time(office.now_ms())
+        place = _folder(office, ticket.name, folder)
+        name = label(person) if person else label(ticket.invitation.facts.label)
+        joining = await trio.to_thread.run_sync(
+            office.home.begin_joining, ticket, text.encode(), name, office.device_name, office.platform, place
+        )
+        event = office.begin_joining(joining)
+    else:
+        joining = office.joinings[ticket.invite]
+        event = office.begin_joining(joining)
+    with trio.move_on_after(SUBSCRIBE_S):
+        await event.wait()
+    refusal = office.refusals.pop(ticket.invite, None)
+    mandate = office.mandates.get(ticket.mandate)
+    facts = {"mandate": {"id": ticket.mandate.hex(), "name": ticket.name}, "folder": str(joining.folder), "opened": mandate is not None}
+    if mandate is not None:
+        with trio.move_on_after(5):
+            await _until(office, lambda: mandate.books.me is not None and mandate.idle)
+        return {"message": f"“{ticket.name}” is open on this machine, in {joining.folder}.", **facts}
+    if refusal is not None:
+        raise refusal
+    return {
+        "message": f"The ticket is good, but no machine of “{ticket.name}” answers yet. It opens by itself as soon as one of them,"
+        f" for instance that of {ticket.issuer_name}, is on and in the same network.",
+        **facts,
+    }
+
+
+async def promote(office: "Office", mandate: "Mandate", name: str) -> dict[str, Any]:
+    """Make a participant an owner."""
+    books = mandate.books
+    if books.me is None or books.me.role < Role.OWNER:
+        raise OnlyOwnersPromote(mandate=escaped(books.name))
+    found = [m for m in books.roster.members().values() if m.person.casefold() == name.casefold()]
+    found = found or [m for m in books.roster.members().values() if m.device.hex().startswith(name.lower()) and len(name) >= 4]
+    if not found:
+        raise NoSuchParticipant(name=escaped(name), mandate=escaped(books.name))
+    if len(found) > 1:
+        raise SeveralParticipants(name=escaped(name), mandate=escaped(books.name))
+    member = found[0]
+    if member.role == Role.OWNER:
+        return {"message": f"{member.person} is an owner of “{books.name}” already."}
+    await mandate.between_rounds(lambda: mandate.note_new([books.act(Kind.GRANT, Grant(member.device, Role.OWNER).pack())]))
+    return {"message": f"{member.person} is now an owner of “{books.name}”, on the machine {member.device_name}."}
+
+
+def conflicts(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
+    """The conflicts of a mandate, each with its versions."""
+    books = mandate.books
+    rows = []
+    for path, heads in sorted(versions.conflicted(books.ledger.read()).items()):
+        shown = [
+            {
+                "version": one.version.short,
+                "person": mandate.person(one.version.device),
+                "device": _device_name(mandate, one.version),
+                "when_ms": one.version.time_ms,
+                "size": one.head.state.content.size if isinstance(one.head.state, File) else 0,
+                "here": one.here,
+                "mine": one.version.device == office.device,
+                "copy": str(one.copy) if one.copy else None,
+            }
+            for one in resolving.standing(books, path, heads)
+        ]
+        rows.append({"mandate": books.name, "name": path.text, "versions": shown})
+    return rows
+
+
+def _device_name(mandate: "Mandate", version: versions.Version) -> str:
+    intro = mandate.books.roster.intro(version.device)
+    return intro.device_name if intro else version.device.hex()[:8]
+
+
+async def resolve(mandate: "Mandate", name: str, keep: str, by: str) -> dict[str, Any]:
+    """Record the choice between the versions of a conflict, for everybody."""
+
+    def work() -> set[RelPath]:
+        records, touched = resolving.resolve(mandate.books, name, keep, by)
+        mandate.note_new(records)
+        return touched
+
+    mandate.retry(await mandate.between_rounds(work))
+    kept = {"mine": "your version", "theirs": "the other version", "both": "both versions"}.get(keep, f"version {keep}")
+    return {"message": f"The conflict about “{name}” is resolved for everybody: {kept} {'were' if keep == 'both' else 'was'} kept."}
+
+
+def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
+    """The versions of a file, or of everything, the latest first."""
+    books = mandate.books
+    path = resolving.known_path(books, name) if name else None
+    rows = []
+    for version in versions.history(books.ledger.read(), path)[:2000]:
+        entry = version.entry
+        kept = entry.content is not None and mandate.sources.complete(entry.content)
+        rows.append(
+            {
+                "version": version.short,
+                "name": entry.path.text,
+                "person": mandate.person(version.device),
+                "device": _device_name(mandate, version),
+                "when_ms": version.time_ms,
+                "size": entry.content.size if entry.content else 0,
+                "act": _act(version),
+                "by": entry.by,
+                "current": version.head and not entry.attaches,
+                "kept": kept,
+            }
+        )
+    return rows
+
+
+def _act(version: versions.Version) -> str:
+    return Act(version.entry.act).name.lower()
+
+
+async def restore(mandate: "Mandate", name: str, version: str | None, to: Path | None, by: str) -> dict[str, Any]:
+    """Bring a version back."""
+
+    def work() -> set[RelPath]:
+        records, touched = resolving.restore(mandate.books, mandate.sources, name, version, to, by)
+        mandate.note_new(records)
+        return touched
+
+    touched = await mandate.between_rounds(work)
+    if to is not None:
+        return {"message": f"That version of “{name}” was written to {to}."}
+    mandate.retry(touched)
+    which = f"version {version}" if version else "the shared version"
+    return {"message": f"“{name}” is brought back to {which}; what stood there before is in the history."}
+
+
+async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
+    """Go on after a halt: what vanished was meant to be deleted."""
+    halted = {n for n, location in mandate.books.locations().items() if location.halted}
+    chosen = halted if name == "halt" else {n for n in halted if n.text == name}
+    if not chosen:
+        raise NothingHalted(name=escaped(name), mandate=escaped(mandate.books.name))
+    for one in chosen:
+        spots = await mandate.between_rounds(lambda one=one: mandate.look.confirm(one))  # type: ignore[misc]
+        mandate.look_at(spots)
+        mandate.look_over({one})
+    shown = ", ".join(f"“{one}”" for one in sorted(chosen))
+    return {"message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."}
+
+
+async def wait(office: "Office", mandates: "list[Mandate]", timeout_s: float) -> dict[str, Any]:
+    """Return when this machine and every online participant hold the same versions."""
+    for mandate in mandates:
+        mandate.rescan()
+    with trio.move_on_after(timeout_s):
+        await _until(office, lambda: all(_agreed(mandate) for mandate in mandates))
+        return {"agreed": True, "waiting_for": []}
+    return {"agreed": False, "waiting_for": [line for mandate in mandates for line in _missing(mandate)][:20]}
+
+
+def _agreed(mandate: "Mandate") -> bool:
+    return mandate.agrees_here and all(mandate.in_sync(conversation) for conversation in mandate.conversations)
+
+
+def _missing(mandate: "Mandate") -> list[str]:
+    """Why the machines do not agree yet, as sentences."""
+    found = []
+    name = mandate.books.name
+    for shown, why in sorted(mandate.attention.items(), key=lambda pair: ORDER.index(pair[1].state)):
+        if why.state != "conflict":
+            found.append(why.reason(path=shown, mandate=name))
+    found += [f"{mandate.person(c.device)} has not everything of “{name}” yet." for c in mandate.conversations if not mandate.in_sync(c)]
+    if not found and not mandate.idle:
+        found.append(f"“{name}” is being looked through.")
+    return found
+
+
+async def _until(office: "Office", condition: Any) -> None:
+    with office.watch() as channel:
+        while not condition():
+            with trio.move_on_after(0.5):
+                await channel.receive()
+
+
+def _folder(office: "Office", name: str, folder: Path | None) -> Path:
+    """Where the files of a mandate appear on this machine; checked, not made."""
+    if folder is None:
+        safe = "".join("-" if component_fault(c) and c != " " and c != "." else c for c in name).rstrip(". ") or "mandate"
+        folder = office.config.folders / safe
+    for own in office.state_folders():
+        if folder == own or own in folder.parents or folder in own.parents:
+            raise FolderOwn(folder=escaped(str(folder)))
+    for books in office.books():
+        taken = [books.folder, *(location.path for location in books.locations().values() if not location.single)]
+        if any(folder == t or t in folder.parents or folder in t.parents for t in taken):
+            raise FolderTaken(folder=escaped(str(folder)), mandate=escaped(books.name))
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise FolderUnusable(folder=escaped(str(folder)), why="it is a file")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise FolderUnusable(folder=escaped(str(folder)), why=e.strerror or "unknown reason") from None
+    return folder
+
+

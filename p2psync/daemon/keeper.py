@@ -1,0 +1,68 @@
+"""Keeps one mandate going: a mistake of ours costs its memory, never its data and never the other mandates.
+
+What the error tree says decides: trouble of a mandate is retried after a scan, anything unexpected is logged, the task's memory dropped
+and built anew from the ledger after a pause.
+"""
+
+import logging
+import random
+
+import trio
+
+from p2psync.daemon.mandate import Mandate
+from p2psync.engine.backoff import Backoff
+from p2psync.values.errors import MandateError, UserError
+
+log = logging.getLogger(__name__)
+
+STEADY_S = 60.0
+"""A mandate that went on for so long is not in trouble any more."""
+
+
+class MandateFailed(UserError):
+    """“{mandate}” met an error inside p2psync and was started again ({why}). Nothing is lost; please report it if it comes back."""
+
+
+class MandateTroubled(UserError):
+    """“{mandate}” cannot go on at the moment: {why}. It is tried again by itself."""
+
+
+async def keep(mandate: Mandate, problems: dict[str, UserError], task_status: trio.TaskStatus[None]) -> None:
+    """Run ``mandate`` until cancelled, again and again if need be; what is wrong meanwhile is in ``problems``."""
+    backoff = Backoff(first=1.0, longest=60.0)
+    key = f"mandate {mandate.id.hex()}"
+    started = False
+    try:
+        while True:
+            since = trio.current_time()
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(mandate.run)
+                    if not started:
+                        task_status.started()
+                        started = True
+                    problems.pop(key, None)
+            except* (MandateError, UserError) as trouble:
+                problems[key] = MandateTroubled(mandate=mandate.books.name, why=_first(trouble))
+            except* Exception as mistake:
+                log.exception("a mandate is started again")
+                problems[key] = MandateFailed(mandate=mandate.books.name, why=type(_first(mistake)).__name__)
+            if not started:
+                task_status.started()
+                started = True
+            if trio.current_time() - since > STEADY_S:
+                backoff.succeeded()
+            mandate.forget()
+            await trio.sleep(backoff.failed(random.random()))
+    finally:
+        mandate.arrivals.close()
+        mandate.books.close()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+

@@ -1,0 +1,225 @@
+"""The daemon: how its tasks are nested, how it starts and how it stops.
+
+    lock > home > [ status socket ] > [ watcher, discovery, listener, dialer ] > [ one keeper per mandate, one task per link ]
+
+Stop: say so, take no new connections, goodbye to the peers, leave the network, let each mandate finish the step it is at, unlink the
+socket, release the lock. What was not written down by then was never said to anybody.
+"""
+
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from typing import Any
+
+import trio
+
+from p2psync import __version__
+from p2psync.daemon.config import Config
+from p2psync.daemon.control import Control
+from p2psync.daemon.dialer import Dialer, meet_guest
+from p2psync.daemon.office import Office
+from p2psync.daemon.peer import Peer
+from p2psync.edge.discovery import Announcement, Discovery
+from p2psync.edge.link import Link, accept
+from p2psync.edge.listener import serve as serve_peers
+from p2psync.edge.notify import Notifier
+from p2psync.edge.socket import serve as serve_socket
+from p2psync.edge.watcher import Watcher
+from p2psync.engine.beacon import ENTROPY, announcement
+from p2psync.store.books import JournalLost
+from p2psync.store.home import Home
+from p2psync.store.ledger import LedgerDamaged, LedgerTooNew
+from p2psync.store.lock import HomeLock
+from p2psync.values.errors import P2psyncError, UserError
+from p2psync.values.names import InviteId
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 3.0
+"""Seconds that a stop gives to goodbyes."""
+_LISTEN_AGAIN_S = 30.0
+
+
+class PortTaken(UserError):
+    """The port {port} on {host} is in use by another program. Choose another one with --listen, for instance --listen :0 for any free one."""
+
+
+class CannotListen(UserError):
+    """p2psync cannot listen on {host} port {port}: {why}. Choose another address with --listen."""
+
+
+def main(config: Config) -> int:
+    """Run a daemon in the foreground until SIGTERM or SIGINT; its exit code.
+
+    Raises:
+        UserError: it cannot start, with the reason.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("p2psync").setLevel(os.environ.get("P2PSYNC_LOG", "WARNING").upper())
+    try:
+        trio.run(partial(_run, config))
+    except BaseExceptionGroup as group:
+        raise _reason(group) from group
+    return 0
+
+
+def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one sentence for a person in a group of errors, or the group itself."""
+    found, _ = group.split(UserError)
+    error: BaseException = found or group
+    while isinstance(error, BaseExceptionGroup) and found is not None:
+        error = error.exceptions[0]
+    return error
+
+
+async def _run(config: Config) -> None:
+    notifier = Notifier()
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with HomeLock(config.home):
+        home = Home(config.home, Office.now_ms)
+        async with trio.open_nursery() as nursery:
+            stop = trio.Event()
+            await nursery.start(_signals, stop)
+            nursery.start_soon(notifier.keep_alive)
+            await _serve(config, home, nursery, notifier, stop)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Notifier, stop: trio.Event) -> None:
+    watcher = Watcher()
+    await outer.start(watcher.run)
+    async with trio.open_nursery() as nursery:
+        office = Office(config, home, watcher, nursery)
+        config.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await outer.start(partial(serve_socket, config.socket, Control(office).handle, group=config.group))
+        listeners = await _listen(config)
+        office.port = _port_of(listeners)
+        discovery = Discovery(config.interfaces) if config.mdns else None
+        if discovery is not None:
+            office.announce = partial(discovery.announce, partial(_announcement, office))
+        await _open_mandates(office, home)
+        nursery.start_soon(_route_changes, office, watcher)
+        nursery.start_soon(_serve_peers, office, listeners, nursery)
+        dialer = Dialer(office, discovery)
+        nursery.start_soon(dialer.dial)
+        if discovery is not None:
+            await outer.start(discovery.run)
+            nursery.start_soon(dialer.listen)
+            nursery.start_soon(_report_discovery, office, discovery)
+            office.announce()
+        notifier.ready(f"{len(office.mandates)} mandates, port {office.port}")
+        print(f"p2psync {__version__} is running: socket {config.socket}, port {office.port}", file=sys.stderr, flush=True)
+        await stop.wait()
+        notifier.stopping()
+        await _say_goodbye(office)
+        if discovery is not None:
+            discovery.stop()
+        nursery.cancel_scope.cancel()
+
+
+async def _signals(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            stop.set()
+
+
+async def _open_mandates(office: Office, home: Home) -> None:
+    """Open every mandate; one that cannot be opened is a problem of its own, and no reason to leave the others closed."""
+    for state in home.mandates():
+        try:
+            books = await trio.to_thread.run_sync(home.open, state)
+            _ = books.roster
+            await office.open(books)
+        except (LedgerDamaged, LedgerTooNew, JournalLost, UserError) as e:
+            office.problems[f"open {state.name}"] = e
+
+
+async def _listen(config: Config) -> list[trio.SocketListener]:
+    """Sockets on the given address, or on every address: which networks may come in is decided when somebody does."""
+    host, port = config.listen
+    hosts = [host] if host else ["0.0.0.0", "::"]  # noqa: S104
+    if host is None and config.interfaces == ("lo",):
+        hosts = ["127.0.0.1"]
+    found: list[trio.SocketListener] = []
+    for one in hosts:
+        try:
+            found += await trio.open_tcp_listeners(port, host=one)
+            port = port or found[0].socket.getsockname()[1]
+        except OSError as e:
+            if found and one == "::":  # no IPv6 here
+                continue
+            for listener in found:
+                await listener.aclose()
+            if e.errno == 98 or "in use" in str(e):
+                raise PortTaken(port=port, host=one) from None
+            raise CannotListen(port=port, host=one, why=e.strerror or e) from None
+    return found
+
+
+def _port_of(listeners: list[trio.SocketListener]) -> int:
+    return int(listeners[0].socket.getsockname()[1])
+
+
+def _announcement(office: Office) -> Announcement | None:
+    shared = office.shared_mandates()
+    guests = office.guests()
+    if not shared and not guests:
+        return None
+    keys = [mandate.group_keys().announcement for mandate in shared]
+    txt = announcement(keys, guests, port=office.port, now_ms=office.now_ms(), entropy=office.nonce(ENTROPY))
+    return Announcement(txt, office.port)
+
+
+async def _route_changes(office: Office, watcher: Watcher) -> None:
+    """Hand what the watcher hears to the mandates."""
+    while True:
+        changes = await watcher.changes()
+        for mandate in office.mandates.values():
+            mandate.heard(changes)
+
+
+async def _serve_peers(office: Office, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+    async def greet(stream: Any) -> Link:
+        return await accept(stream, office.home.keys, lambda label: office.gates(InviteId(label)), nonce=office.nonce)
+
+    async def talk(link: Link) -> None:
+        if link.gate.kind == "guest":
+            async with trio.open_nursery() as inner:
+                inner.start_soon(link.keep_alive)
+                await meet_guest(office, link)
+                inner.cancel_scope.cancel()
+        else:
+            await Peer(office, link).run()
+
+    async def quietly(link: Link) -> None:
+        try:
+            await talk(link)
+        except* (P2psyncError,) as ended:
+            log.debug("a link ended: %s", ended.exceptions)
+
+    await serve_peers(listeners, greet, quietly, handler_nursery=nursery)
+
+
+async def _report_discovery(office: Office, discovery: Discovery) -> None:
+    """Keep what is wrong with mDNS and with the watcher among the problems of the status."""
+    while True:
+        for key, problem in (("discovery", discovery.problem), ("watcher", office.watcher.problem)):
+            if problem is None:
+                office.problems.pop(key, None)
+            else:
+                office.problems[key] = problem
+        await trio.sleep(2)
+
+
+async def _say_goodbye(office: Office) -> None:
+    with trio.move_on_after(GOODBYE_S):
+        async with trio.open_nursery() as nursery:
+            for peer in list(office.links.values()):
+                nursery.start_soon(peer.close)
+
+
