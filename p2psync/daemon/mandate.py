@@ -94,6 +94,7 @@ class Mandate:
         """Work until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.fetcher.write_down)
+            await trio.to_thread.run_sync(self.work.sweep)
             self._todo |= await trio.to_thread.run_sync(self.work.unfinished)
             task_status.started()
             try:

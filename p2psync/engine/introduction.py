@@ -17,6 +17,8 @@ from p2psync.values.record import Kind, Record
 
 MAX_PROOF = 64
 """Records of a proof."""
+MAX_LINEAGE = 10 * 1024
+"""Bytes of the records in a ticket, which with their base64 are to fit its 16 KiB of text."""
 _PROVES = {Kind.DEVICE, Kind.GRANT, Kind.JOIN, Kind.WITNESS}
 
 _Node: TypeAlias = tuple[DeviceId, bool]
@@ -37,9 +39,10 @@ def lineage(roster: Roster, invitation: Record) -> tuple[bytes, ...]:
     if way is None:
         raise ValueError("an invitation by no owner")
     grants = [record.raw for record in way if record.kind == Kind.GRANT]
-    if len(grants) >= MAX_CARRIED:
+    chain = (roster.record.raw, *grants, invitation.raw)
+    if len(chain) > MAX_CARRIED + 1 or sum(map(len, chain)) > MAX_LINEAGE:
         raise TooManyOwnersBetween()
-    return (roster.record.raw, *grants, invitation.raw)
+    return chain
 
 
 def chain_for(roster: Roster, device: DeviceId) -> tuple[bytes, ...]:

@@ -38,8 +38,10 @@ class Arrivals:
             for digest, data in batch:
                 for path in self._large.get(digest, ()):
                     self._stagings[path].place(data)
-        self._books.vault.keep([(digest, data) for digest, data in batch if digest in self._small])
-        self._small.difference_update(digest for digest, _ in batch)
+        small = [(digest, data) for digest, data in batch if digest in self._small]
+        if small:
+            self._books.vault.keep(small)
+            self._small.difference_update(digest for digest, _ in small)
 
     def listing(self, content: Content, listing: Listing) -> None:
         """Write down a chunk list that arrived and was checked."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2psync.engine.reconcile import Agreed
-from p2psync.store import locations, paths, versions
+from p2psync.store import paths, versions
 from p2psync.store.books import Books
 from p2psync.store.faults import read_fault
 from p2psync.store.locations import Location
@@ -85,7 +85,7 @@ def attach(books: Books, others: Iterable[Books], home: Path, wanted: list[Path]
             single = _kind(path) == "file"
             parents = tuple(sorted(ref for ref, _ in versions.attachment_heads(db, name)))
             entries.append(Entry(Op.ATTACH_FILE if single else Op.ATTACH_FOLDER, name, parents=parents, act=Act.ATTACH, by=by))
-            locations.put(db, Location(name, "file" if single else "folder", path, None if single else Root(path).identity))
+            books.place(Location(name, "file" if single else "folder", path, None if single else Root(path).identity))
             _take_up(books, name)
         records = [record for record, _ in books.record(entries)]
     return records, found

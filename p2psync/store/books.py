@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2psync.engine.membership import Member, Roster
-from p2psync.store import keyring, locations, versions
+from p2psync.store import keyring, locations, paths, versions
 from p2psync.store.journal import Early, End, Forked, Journal, Log, Past
 from p2psync.store.ledger import Ledger
 from p2psync.store.locations import Location
@@ -76,6 +76,8 @@ class Books:
         self.positions: dict[bytes, int] = {}
         self._lock = threading.RLock()
         self._pending: _Pending | None = None
+        self._locations: dict[RelPath, Location] | None = None
+        self._moved = False
         self._reload()
 
     def _reload(self) -> None:
@@ -123,8 +125,23 @@ class Books:
         return Path((self.ledger.get("folder") or b"").decode())
 
     def locations(self) -> dict[RelPath, Location]:
-        """The attachments that have a place on this disk."""
-        return locations.get_all(self.ledger.read())
+        """The attachments that have a place on this disk. Not to be changed: see ``place`` and ``unplace``."""
+        if self._locations is None:
+            self._locations = locations.get_all(self.ledger.read())
+        return self._locations
+
+    def place(self, location: Location) -> None:
+        """An attachment has this place on this disk from now on."""
+        with self.writing() as db:
+            locations.put(db, location)
+            self._moved = True
+
+    def unplace(self, name: RelPath) -> None:
+        """An attachment has no place on this disk any more, and what was seen there is forgotten."""
+        with self.writing() as db:
+            locations.forget(db, name)
+            paths.forget(db, name)
+            self._moved = True
 
     def attachments(self) -> dict[RelPath, Op]:
         """What the journal says is attached: name → ATTACH_FILE or ATTACH_FOLDER."""
@@ -146,6 +163,8 @@ class Books:
                 self._remember(self._pending)
             finally:
                 self._pending = None
+                if self._moved:
+                    self._moved, self._locations = False, None
 
     def _remember(self, pending: "_Pending") -> None:
         self._roster = pending.roster

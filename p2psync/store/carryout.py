@@ -12,10 +12,11 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from p2psync.store import openfiles
-from p2psync.store.durable import start_writing, sync_file, sync_folder
+from p2psync.store.durable import sync_disk, sync_file, sync_folder
 from p2psync.store.faults import writing
 from p2psync.store.root import Folders, NameTaken, NoPlainFile, Root, name_fault, open_at, stamp_at, stamp_of
 from p2psync.store.staging import Sealed
@@ -42,6 +43,9 @@ __all__ = [
 Parts: TypeAlias = tuple[str, ...]
 Keep: TypeAlias = Callable[[int], None]
 """Is given the old file, open for reading, and returns when its content will not be lost with it."""
+
+_MANY = 64
+"""Files for which the disk as a whole is made durable, at the price of waiting for what others have written to it."""
 
 
 class StagedGone(MandateError):
@@ -82,8 +86,9 @@ def put_files(root: Root, puts: Sequence[Put], kept: Callable[[], None] | None =
     """
     steps = [_Step(put, root.shown(put.parts)) for put in puts]
     with root.folders() as folders:
-        for phase in (_dress, _make_durable, _keep_old):
-            _each(steps, phase, folders)
+        _each(steps, _dress, folders)
+        _each(steps, partial(_make_durable, _sync_disks(steps, folders)), folders)
+        _each(steps, _keep_old, folders)
         if kept is not None:
             kept()
         _each(steps, _rename, folders)
@@ -186,7 +191,7 @@ def _each(steps: list[_Step], phase: Callable[[_Step, Folders], None], folders: 
 
 
 def _dress(step: _Step, folders: Folders) -> None:
-    """Gives the new version the permissions and the owner of the old one, or those that the folder suggests, and has the disk begin."""
+    """Gives the new version the permissions and the owner of the old one, or those that the folder suggests."""
     sealed = step.put.sealed
     fd = _open_sealed(step, folders)
     try:
@@ -201,7 +206,6 @@ def _dress(step: _Step, folders: Folders) -> None:
         if sealed.mtime_ns is not None:
             with suppress(OSError, OverflowError):  # a time that this disk cannot store
                 os.utime(fd, ns=(sealed.mtime_ns, sealed.mtime_ns))
-        start_writing(fd)
     finally:
         os.close(fd)
 
@@ -216,10 +220,23 @@ def _change_owner(fd: int, like: os.stat_result) -> None:
             return
 
 
-def _make_durable(step: _Step, folders: Folders) -> None:
+def _sync_disks(steps: list[_Step], folders: Folders) -> set[int]:
+    """The disks (``st_dev``) that were made durable as a whole, which many files are worth."""
+    done: set[int] = set()
+    if len(steps) >= _MANY:
+        for parts in {step.put.sealed.folder for step in steps if step.fault is None}:
+            with suppress(P2psyncError):  # whoever needs the folder will meet the error again
+                device = os.fstat(folders(parts)).st_dev
+                if device not in done and sync_disk(folders(parts)):
+                    done.add(device)
+    return done
+
+
+def _make_durable(synced: set[int], step: _Step, folders: Folders) -> None:
     fd = _open_sealed(step, folders)
     try:
-        sync_file(fd)
+        if os.fstat(fd).st_dev not in synced:
+            sync_file(fd)
         step.ready = stamp_of(os.fstat(fd))
     finally:
         os.close(fd)

@@ -184,7 +184,8 @@ def _frontier(ends: Mapping[Log, End], log: Log, past: Past) -> list[End]:
     """The ends of other logs that nothing else leads to: what a new record must name to have seen all that we have."""
     news = [(other, end) for other, end in ends.items() if other != log and past.get(other, 0) < end.seq]
     tops = [end for other, end in news if not any(e is not end and e.past.get(other, 0) >= end.seq for _, e in news)]
-    return sorted(tops, key=lambda end: end.id)[:MAX_DEPS]
+    # Of too many, those that knew most: they are the likeliest to carry what this record stands on.
+    return sorted(tops, key=lambda end: (-sum(end.past.values()), end.id))[:MAX_DEPS]
 
 
 def _pack_past(past: Past) -> bytes:

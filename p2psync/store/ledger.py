@@ -25,6 +25,7 @@ CREATE TABLE entries (
 CREATE INDEX entries_by_path ON entries (path, attaches);
 CREATE INDEX entries_by_fold ON entries (fold) WHERE head = 1;
 CREATE INDEX entries_by_digest ON entries (digest) WHERE digest IS NOT NULL;
+CREATE INDEX heads_by_path ON entries (path) WHERE head = 1 AND attaches = 0;
 CREATE INDEX attachments ON entries (path) WHERE head = 1 AND attaches = 1;
 CREATE TABLE places (name TEXT PRIMARY KEY, kind TEXT NOT NULL, location TEXT NOT NULL, device INTEGER, inode INTEGER, halted TEXT) WITHOUT ROWID;
 CREATE TABLE paths (

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
 from p2psync.engine.safety import must_halt
-from p2psync.store import copies, listings, locations, paths
+from p2psync.store import copies, listings, paths
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
@@ -153,8 +153,7 @@ class Look:
 
     def _adopt_root(self, location: Location, root: Root) -> None:
         """Nothing is missing in it: another folder of the same name that holds the same is the same folder."""
-        with self._books.writing() as db:
-            locations.put(db, Location(location.name, location.kind, location.path, root.identity, None))
+        self._books.place(Location(location.name, location.kind, location.path, root.identity, None))
 
     # ---- the look at single spots
 
@@ -282,9 +281,9 @@ class Look:
 
     def _halt(self, location: Location, why: Attention | None, looked: Looked) -> None:
         looked.attention[location.name.text] = why
-        with self._books.writing() as db:
-            halted = why.code if why else None
-            locations.put(db, Location(location.name, location.kind, location.path, location.identity, halted))
+        halted = why.code if why else None
+        if halted != location.halted:
+            self._books.place(Location(location.name, location.kind, location.path, location.identity, halted))
 
     def confirm(self, name: RelPath) -> set[Spot]:
         """A person says that what is gone is meant to be gone: the spots to look at again."""

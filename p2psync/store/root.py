@@ -111,7 +111,8 @@ class Root:
 
     def shown(self, parts: tuple[str, ...]) -> str:
         """The whole path of ``parts`` as an error or a status shows it."""
-        return escaped(os.path.join(self.path, *parts))
+        path = os.path.join(self.path, *parts)
+        return path if path.isascii() and path.isprintable() else escaped(path)
 
     def stamp(self, parts: tuple[str, ...]) -> Stamp | None:
         """What stands at ``parts``, by ``lstat``; None when nothing does.

@@ -55,7 +55,8 @@ class Sources:
             if size > _BATCH:
                 self._books.vault.keep(found)
                 found, size = [], 0
-        self._books.vault.keep(found)
+        if found:
+            self._books.vault.keep(found)
         return still
 
     def keep(self, content: Content, fd: int) -> None:
@@ -74,7 +75,8 @@ class Sources:
             if size > _BATCH:
                 self._books.vault.keep(found)
                 found, size = [], 0
-        self._books.vault.keep(found)
+        if found:
+            self._books.vault.keep(found)
 
     def complete(self, content: Content) -> bool:
         """Whether all of ``content`` can be had from the vault or from a file of this machine."""

@@ -161,6 +161,7 @@ class Staging:
             raise ValueError("a version cannot be sealed while chunks are missing")
         with writing(self._shown):
             status = os.fstat(self._fd)
+        start_writing(self._fd)
         if Digest(self._whole.digest()) != self.content.digest or status.st_size != self.content.size:
             self.abandon()
             raise WrongWhole(path=self._shown)

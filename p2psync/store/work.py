@@ -6,12 +6,13 @@ remembered; then the disk, one path at a time, each looked at again before it is
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head, Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Decision, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, locations, paths, versions
+from p2psync.store import copies, paths, versions
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
@@ -21,9 +22,10 @@ from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, RootGone
 from p2psync.store.sources import Sources
+from p2psync.store.staging import sweep
 from p2psync.values.content import Chunk, Content, File, Folder, Gone, Listing
 from p2psync.values.entry import Act, Entry, Op, Ref, entry_for
-from p2psync.values.errors import UserError
+from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath
 from p2psync.values.record import Record as JournalRecord
 
@@ -48,6 +50,17 @@ class Work:
         unplaced = set(self._books.attachments()) - set(self._books.locations())
         return found | unplaced | {copy.path for copy in copies.everything(self._books.ledger.read())}
 
+    def sweep(self) -> None:
+        """Remove what an earlier run left beside the files: staging files of versions that are not wanted any more."""
+        db = self._books.ledger.read()
+        wanted = {head.state.content.digest for path in self.unfinished() for head in versions.heads(db, path).all if isinstance(head.state, File)}
+        for location in self._books.locations().values():
+            below = paths.below(db, location.name)
+            folders = [()] if location.single else [(), *(view.disk for view in below if view.observed and isinstance(view.observed.state, Folder))]
+            for folder in folders:
+                with suppress(P2psyncError):
+                    sweep(Root(location.root), folder, wanted)
+
     def work(self, todo: Iterable[RelPath]) -> Worked:
         """Decide about these paths and do what was decided, as far as it can be done now."""
         worked = Worked()
@@ -70,9 +83,7 @@ class Work:
         """Give each attachment a place on this disk, and let go of what was detached."""
         attached, placed = self._books.attachments(), self._books.locations()
         for name in placed.keys() - attached.keys():
-            with self._books.writing() as db:
-                locations.forget(db, name)
-                paths.forget(db, name)
+            self._books.unplace(name)
             worked.attention.update({name.text: None})
             worked.placed.add(name)
         for name in attached.keys() - placed.keys():
@@ -98,8 +109,7 @@ class Work:
             raise write_fault(e, where) from e
         single = op == Op.ATTACH_FILE
         identity = None if single else Root(where).identity
-        with self._books.writing() as writer:
-            locations.put(writer, Location(name, "file" if single else "folder", where, identity))
+        self._books.place(Location(name, "file" if single else "folder", where, identity))
 
     # ---- deciding
 

@@ -6,6 +6,7 @@ A ``RelPath`` is checked against every rule of docs/protocol.md once, when it is
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from p2psync.values.errors import BadName, BadPath
@@ -57,6 +58,7 @@ def label(text: str, limit: int = 64) -> str:
     return name
 
 
+@lru_cache(maxsize=1 << 16)
 def component_fault(name: str) -> str | None:
     """Why ``name`` cannot be one component of a shared path, or None when it can."""
     if name in ("", ".", ".."):

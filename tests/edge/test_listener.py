@@ -13,20 +13,14 @@ import trio.testing
 from p2psync.edge.link import Link, LinkClosed, accept, connect
 from p2psync.edge.listener import SUMMARY_EVERY, serve
 from p2psync.engine.doorkeeper import Limits
-from p2psync.engine.hello import GREETING_SIZE, Gate, HandshakeError
-from p2psync.engine.messages import Close, CloseCode, Hello
+from p2psync.engine.hello import GREETING_SIZE, HandshakeError
+from p2psync.engine.messages import Close, CloseCode
 from p2psync.values.errors import Malformed
-from p2psync.values.keys import DeviceKeys, GroupKeys, Secret
-from p2psync.values.names import MandateId
-
-MANDATE, SECRET = MandateId(b"M" * 32), Secret(b"K" * 32)
-MEMBERS = Gate.for_members(MANDATE, 0, GroupKeys.of(SECRET, MANDATE))
-ANNA, BEAT = (DeviceKeys(*(Secret(bytes([seed, part]) * 16) for part in range(3))) for seed in (1, 2))
-HELLO = Hello(1, 1, 0, 0, b"", "test")
+from tests.edge.links import ANNA, BEAT, HELLO, MEMBERS, candidates
 
 
 async def greet(stream: trio.abc.Stream) -> Link:
-    return await accept(stream, BEAT, lambda _: [MEMBERS], nonce=secrets.token_bytes)
+    return await accept(stream, BEAT, candidates, nonce=secrets.token_bytes)
 
 
 async def talk(link: Link) -> None:

@@ -2,26 +2,18 @@
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 import trio
 import trio.testing
 
-from p2psync.edge.link import Link, accept, connect
+from p2psync.edge.link import accept, connect
 from p2psync.edge.meeting import HESITATION, STEP_WITHIN
 from p2psync.engine.hello import ANSWER_SIZE, GREETING_SIZE, PROOF_SIZE, Gate, HandshakeError, Knock
-from p2psync.values.keys import DeviceKeys, GroupKeys, GuestKeys, Secret, gate_key
+from p2psync.values.keys import GroupKeys
 from p2psync.values.names import InviteId, MandateId
-
-MANDATE, INVITE, SECRET = MandateId(b"M" * 32), InviteId(b"invitation-of-16"), Secret(b"K" * 32)
-MEMBERS = Gate.for_members(MANDATE, 0, GroupKeys.of(SECRET, MANDATE))
-GUESTS = Gate.for_guests(MANDATE, INVITE, GuestKeys.of(gate_key(SECRET, MANDATE, INVITE)))
-ANNA, BEAT = (DeviceKeys(*(Secret(bytes([seed, part]) * 16) for part in range(3))) for seed in (1, 2))
-
-
-def candidates(invite: InviteId) -> Iterable[Gate]:
-    return [MEMBERS, *([GUESTS] if invite == INVITE else [])]
+from tests.edge.links import ANNA, BEAT, GUESTS, MEMBERS, SECRET, candidates, linked, over_both, streams
 
 
 def fixed(size: int) -> bytes:
@@ -34,42 +26,19 @@ def patience() -> float:
     return int.from_bytes(fixed(2), "big") / 65536 * HESITATION
 
 
-@pytest.fixture(params=["memory", "tcp"])
-async def streams(request: pytest.FixtureRequest) -> AsyncIterator[tuple[trio.abc.Stream, trio.abc.Stream]]:
-    if request.param == "memory":
-        yield trio.testing.memory_stream_pair()
-        return
-    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
-    async with listener:
-        client = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-        async with client, await listener.accept() as server:
-            yield client, server
-
-
+@over_both
 @pytest.mark.parametrize("gate", [MEMBERS, GUESTS], ids=["member", "guest"])
-async def test_two_machines_meet(streams: tuple[trio.abc.Stream, trio.abc.Stream], gate: Gate) -> None:
-    links = await met(*streams, gate)
-    caller, host = links["caller"], links["host"]
-    assert (caller.peer_key, host.peer_key) == (BEAT.transport_public, ANNA.transport_public)
-    assert caller.gate == gate == host.gate
-    assert (caller.initiator, host.initiator) == (True, False)
-    assert caller.channel == host.channel
-    if isinstance(streams[0], trio.SocketStream):
-        assert caller.peer_address == streams[1].socket.getsockname()  # type: ignore[attr-defined]
-    else:
-        assert caller.peer_address is None
-
-
-async def met(client: trio.abc.Stream, server: trio.abc.Stream, gate: Gate = MEMBERS) -> dict[str, Link]:
-    links: dict[str, Link] = {}
-
-    async def host() -> None:
-        links["host"] = await accept(server, BEAT, candidates, nonce=secrets.token_bytes)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(host)
-        links["caller"] = await connect(client, ANNA, gate, nonce=secrets.token_bytes)
-    return links
+async def test_two_machines_meet(over: str, gate: Gate) -> None:
+    async with streams(over) as ends:
+        caller, host = await linked(ends, gate)
+        assert (caller.peer_key, host.peer_key) == (BEAT.transport_public, ANNA.transport_public)
+        assert caller.gate == gate == host.gate
+        assert (caller.initiator, host.initiator) == (True, False)
+        assert caller.channel == host.channel
+        if over == "tcp":
+            assert caller.peer_address == ends[1].socket.getsockname()  # type: ignore[attr-defined]
+        else:
+            assert caller.peer_address is None
 
 
 Stranger = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
@@ -131,11 +100,8 @@ async def test_a_stranger_gets_the_greeting_and_nothing_else_after_the_same_dela
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.__name__)
 async def test_strangers_over_tcp(stranger: Stranger) -> None:
-    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
-    async with listener:
-        client = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-        async with client:
-            got, _ = await visited(client, await listener.accept(), stranger)
+    async with streams("tcp") as (client, server):
+        got, _ = await visited(client, server, stranger)
     assert len(got) == GREETING_SIZE
 
 

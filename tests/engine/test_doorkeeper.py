@@ -64,7 +64,8 @@ def test_what_is_remembered_is_bounded() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.floats(0, 5)), max_size=200))
 def test_the_bounds_hold_whatever_happens(events: list[tuple[str, bool, float]]) -> None:
     limits = Limits(strangers=5, strangers_each=3, burst=4)
-    door, inside, now = Doorkeeper(limits), [], 0.0
+    door, now = Doorkeeper(limits), 0.0
+    inside: list[str] = []
     for place, leaves, pause in events:
         now += pause
         if leaves and place in inside:

@@ -161,6 +161,14 @@ def test_a_proof_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chain_for(roster, OFFICE.device("clara").id) == ()
 
 
+def test_a_ticket_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    office = Office()
+    office.invite(office.owner)
+    monkeypatch.setattr(introduction, "MAX_LINEAGE", 500)
+    with pytest.raises(TooManyOwnersBetween):
+        office.invite(office.owner)
+
+
 def test_a_ticket_names_only_the_owners_in_between() -> None:
     office = Office()
     owner = office.owner

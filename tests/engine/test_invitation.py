@@ -226,6 +226,25 @@ def test_a_guest_does_not_get_in_with_a_participants_key() -> None:
     assert office.join(thief, office.invite(office.owner), office.owner) == Refusal.WRONG_DEVICE
 
 
+def test_a_log_that_begins_twice_costs_the_link() -> None:
+    office = office_with()
+    gita, ticket = office.device("gita"), Ticket.parse(office.invite(office.owner))
+    one, _ = office.ask(gita, ticket)
+    gita.logs -= 1
+    other, join = office.ask(gita, ticket, NOW + 1)
+    assert one.log == other.log
+    roster = office.roster(office.owner)
+
+    def consider(intro: Record) -> object:
+        return consider_join(roster, intro, join, me=office.owner.id, peer_key=gita.keys.transport_public, now_ms=NOW, fresh=True)
+
+    with pytest.raises(Malformed):
+        consider(one)
+    roster = roster.with_record(one, {one.log: 1})
+    with pytest.raises(Malformed):
+        consider(other)
+
+
 def test_what_is_no_join_costs_the_link() -> None:
     office = office_with("anna")
     gita = office.device("gita")

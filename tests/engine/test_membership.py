@@ -646,7 +646,7 @@ TWICE: list[Step] = [
 """Two guests use one ticket in a partition, write before and after they hear of each other, and an owner settles it."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps, st.integers(0, 2**32))
 @example(TWICE, 1)
 @example([("use", 0, 3, 0), ("use", 1, 3, 0), ("blind witness", 2, 0, 1), ("witness", 0, 0, 1), ("grant", 1, 1, 9), ("change", 2, 0, 0)], 2)
@@ -655,7 +655,7 @@ def test_any_causal_order_gives_the_same_roster(steps: list[Step], chance: int) 
 
 
 def test_long_histories() -> None:
-    for chance in range(8):
+    for chance in range(5):
         dice = random.Random(chance)
         check_history([(dice.choice(STEPS), dice.randrange(10), dice.randrange(10), dice.randrange(10)) for _ in range(90)], chance)
 

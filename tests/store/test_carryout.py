@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from p2psync.store import carryout, renaming, swap
+from p2psync.store import carryout, openfiles, renaming, swap
 from p2psync.store.carryout import (
     BusyFile,
     ChangedMeanwhile,
@@ -29,8 +29,9 @@ from p2psync.store.carryout import (
     remove_folder,
 )
 from p2psync.store.chunking import describe
+from p2psync.store.durable import sync_disk
 from p2psync.store.faults import CannotWrite
-from p2psync.store.root import FolderGone, LinkInTheWay, Root, RootGone
+from p2psync.store.root import FolderGone, LinkInTheWay, Root, RootGone, stamp_at
 from p2psync.store.scan import observe
 from p2psync.store.staging import Sealed, Staging, sweep
 from p2psync.values.content import Observed, Stamp
@@ -87,7 +88,8 @@ def leftovers(root: Root) -> list[str]:
 @contextmanager
 def just_before(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, what: Callable[[], object]) -> Iterator[None]:
     """Something else happens on this machine right before the system call ``name``."""
-    real, happened = getattr(module, name), []
+    real = getattr(module, name)
+    happened: list[bool] = []
 
     def disturbed(*arguments: Any, **named: Any) -> Any:
         if not happened:
@@ -221,9 +223,13 @@ def test_something_comes_to_stand_there_at_the_last_moment(root: Root, monkeypat
 def test_it_changes_while_it_is_kept(root: Root, book: Path, monkeypatch: pytest.MonkeyPatch, swapping: bool) -> None:
     if not swapping:
         monkeypatch.setattr(renaming, "_rename", None)
+
+    def save(fd: int) -> None:
+        book.write_bytes(b"a save during the copy")
+
     new = sealed(root, NEW, "book")
     with pytest.raises(ChangedMeanwhile):
-        put_file(root, ("book",), new, stamp(root, "book"), lambda fd: book.write_bytes(b"a save during the copy"))
+        put_file(root, ("book",), new, stamp(root, "book"), save)
     assert book.read_bytes() == b"a save during the copy"
 
 
@@ -246,7 +252,7 @@ def test_a_save_into_the_old_file_right_after_the_swap_is_not_lost(root: Root, b
     """Whoever waited for our lease has the old file: it goes back to its name, and the newcomer waits."""
     opened: list[int] = []
     new = sealed(root, NEW, "book")
-    descriptor = swap.openfiles.descriptor
+    descriptor = openfiles.descriptor
 
     def late(fd: int, name: str) -> Any:
         if name.startswith(".p2psync") and not opened:
@@ -254,7 +260,7 @@ def test_a_save_into_the_old_file_right_after_the_swap_is_not_lost(root: Root, b
             os.pwrite(opened[0], b"late", 0)
         return descriptor(fd, name)
 
-    monkeypatch.setattr(swap.openfiles, "descriptor", late)
+    monkeypatch.setattr(openfiles, "descriptor", late)
     with pytest.raises((ChangedMeanwhile, BusyFile)):
         put_file(root, ("book",), new, stamp(root, "book"))
     os.close(opened[0])
@@ -272,7 +278,8 @@ def test_saves_over_the_new_version_before_it_is_taken_back_win(root: Root, book
         (root.path / "tmp").write_bytes(next(saves))
         (root.path / "tmp").rename(book)
 
-    new, real, calls = sealed(root, NEW, "book"), swap.swap, []
+    new, real = sealed(root, NEW, "book"), renaming.swap
+    calls: list[Any] = []
 
     def disturbed(*arguments: Any) -> bool:
         calls.append(arguments)
@@ -290,14 +297,13 @@ def test_the_stamp_is_of_what_was_put_and_not_of_a_save_right_after_it(root: Roo
     """Otherwise that save would count as what the others sent, and never be recorded."""
     new = sealed(root, NEW, "book")
     expected = stamp(root, "book")
-    looks = []
-    look = carryout.stamp_at
+    looks: list[bool] = []
 
     def late(folder: int, name: str) -> Stamp | None:
         if name == "book" and book.read_bytes() == NEW and not looks:
             looks.append(True)
             book.write_bytes(b"edited at once!")
-        return look(folder, name)
+        return stamp_at(folder, name)
 
     monkeypatch.setattr(carryout, "stamp_at", late)
     now = put_file(root, ("book",), new, expected)
@@ -429,9 +435,8 @@ def test_many_files_each_succeed_or_fail_by_themselves(root: Root, book: Path, m
     order: list[str] = []
     monkeypatch.setattr(carryout, "sync_file", lambda fd: order.append("sync"))
     monkeypatch.setattr(carryout, "sync_folder", lambda fd: order.append("folder"))
-    real_new, real_over = carryout.put_new, carryout.put_over
-    monkeypatch.setattr(carryout, "put_new", lambda *arguments: (order.append("rename"), real_new(*arguments))[1])
-    monkeypatch.setattr(carryout, "put_over", lambda *arguments: (order.append("rename"), real_over(*arguments))[1])
+    monkeypatch.setattr(carryout, "put_new", lambda *where: (order.append("rename"), swap.put_new(*where))[1])
+    monkeypatch.setattr(carryout, "put_over", lambda *where: (order.append("rename"), swap.put_over(*where))[1])
     puts = [Put(("sub", f"{number}"), sealed(root, b"%d" % number, "sub", f"{number}")) for number in range(50)]
     puts += [
         Put(("book",), sealed(root, NEW, "book"), stamp(root, "book"), lambda fd: order.append("keep")),
@@ -444,6 +449,18 @@ def test_many_files_each_succeed_or_fail_by_themselves(root: Root, book: Path, m
     assert (root.path / "taken").read_text() == "made here"
     assert order == ["sync"] * 52 + ["keep", "kept"] + ["rename"] * 51 + ["folder"] * 2
     assert len(leftovers(root)) == 1
+
+
+def test_hundreds_of_files_are_made_durable_as_one(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(carryout, "sync_disk", lambda fd: (order.append("disk"), sync_disk(fd))[1])
+    monkeypatch.setattr(carryout, "put_new", lambda *where: (order.append("rename"), swap.put_new(*where))[1])
+    for number in range(3):
+        (root.path / str(number)).mkdir()
+    puts = [Put((str(number % 3), str(number)), sealed(root, b"%d" % number, str(number % 3), str(number))) for number in range(90)]
+    assert all(isinstance(outcome, Stamp) for outcome in put_files(root, puts))
+    assert order.count("rename") == 90
+    assert order.index("rename") == order.count("disk") in (1, 3)  # three times where the disk cannot do it
 
 
 def test_files_of_equal_content_in_one_folder(root: Root) -> None:
@@ -502,7 +519,8 @@ def test_two_saves_just_when_it_is_removed_are_both_there(root: Root, book: Path
         (root.path / "tmp").write_bytes(text)
         (root.path / "tmp").rename(book)
 
-    real, calls = swap.rename_new, []
+    real = renaming.rename_new
+    calls: list[Any] = []
 
     def disturbed(*arguments: Any) -> None:
         calls.append(arguments)

@@ -178,6 +178,7 @@ def test_the_parts_of_a_path() -> None:
     assert RelPath("Books") / "2025" == RelPath("Books/2025")
     assert path.fold == RelPath("BOOKS/2025/BILAN.abx").fold
     assert component_fault("ok") is None
+    assert str(path) == "Books/2025/Bilan.abx"
     assert sorted([RelPath("b"), RelPath("a/c")]) == [RelPath("a/c"), RelPath("b")]
 
 

@@ -266,6 +266,23 @@ def test_one_that_needs_approval_is_named_as_such() -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["", "x" * 129, "x" * 20_000, "a\nb"])
+def test_a_name_that_no_mandate_has_is_not_put_into_a_ticket(name: str) -> None:
+    ticket = Ticket.parse(TEXT)
+    with pytest.raises(TicketForged):
+        Ticket.mint(
+            OFFICE.owner.keys.signing,
+            chain=ticket.chain,
+            seed=ticket.seed,
+            gate=ticket.gate,
+            name=name,
+            device_name="d",
+            person="p",
+            hints=(),
+            created_ms=NOW,
+        )
+
+
 def test_it_ends_with_the_year_9999() -> None:
     office = Office()
     far = 253_402_300_799_000
