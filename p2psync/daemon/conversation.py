@@ -46,7 +46,7 @@ class Conversation:
         """Tell what we have: the first words about this mandate."""
         self.peer.say(self._heads())
         self.tell_held()
-        members = self.mandate.addresses_of_others(self.device)
+        members = (*self.peer.whereabouts(), *self.mandate.addresses_of_others(self.device))[: m.MAX_DEVICES]
         if members:
             self.peer.say(m.Whereabouts(self.handle, members))
 

@@ -91,6 +91,11 @@ class Peer:
         """Say goodbye."""
         await self.link.close(m.CloseCode.BYE, text)
 
+    def whereabouts(self) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:
+        """Where this machine itself listens, for a peer that may have been called by us and cannot know."""
+        spots = tuple((hint.address, hint.port) for hint in self._office.own_hints())
+        return ((self._office.device, spots),) if spots else ()
+
     # ---- who is it?
 
     async def _meet(self) -> None:

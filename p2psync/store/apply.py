@@ -17,6 +17,7 @@ from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.copies import Copy
 from p2psync.store.chunking import describe
+from p2psync.store.faults import DiskFull
 from p2psync.store.jobs import Job, Want, Worked
 from p2psync.store.locations import Location
 from p2psync.store.openfiles import OpenBy
@@ -34,6 +35,10 @@ BUSY_AGAIN = 0.5
 """Seconds until a file that is open in a program is tried again."""
 FAULT_AGAIN = 20.0
 """Seconds until a full or forbidden disk is tried again."""
+
+RESERVED_SHARE = 20
+RESERVED = 1024 * 1024 * 1024
+"""A twentieth of the disk, at most 1 GiB of it, is left free by what arrives."""
 
 _LAST = 3
 """Deletions come after everything else, so that what moved can still be copied from where it was."""
@@ -92,6 +97,8 @@ class Applying:
         except P2psyncError as e:
             outcomes = [e] * len(ready)
         for one, outcome in zip(ready, outcomes, strict=True):
+            if not isinstance(outcome, BusyFile):  # it waits on, and need not be put together again
+                self._arrivals.forget(one.job.path)
             if isinstance(outcome, Stamp):
                 observed = seen(outcome, one.state, time.time_ns())
                 done.append(PathView(one.job.path, one.job.view.disk, observed, one.agreed))
@@ -195,13 +202,23 @@ class Applying:
             return None
         if state.content.size <= VAULTED:
             return self._prepare_small(path, root, parts, state, listing, mtime, worked)
+        sealed = self._arrivals.sealed(path, state.content)
+        if sealed is not None:
+            return sealed
+        self._check_room(root, parts, state.content)
         staging, missing = self._arrivals.staging(path, root, parts, state.content, listing)
         if missing:
             self._want(path, Want(state.content, listing, tuple(missing)), worked)
             return None
         sealed = staging.seal(state.executable, mtime)
-        self._arrivals.finished(path)
+        self._arrivals.finished(path, sealed)
         return sealed
+
+    def _check_room(self, root: Root, parts: tuple[str, ...], content: Content) -> None:
+        """A large version is not begun when it would fill the disk. Raises: DiskFull."""
+        free, whole = root.space(parts[:-1])
+        if free - self._arrivals.remaining(content) < min(whole // RESERVED_SHARE, RESERVED):
+            raise DiskFull(path=root.shown(parts))
 
     def _prepare_small(
         self, path: RelPath, root: Root, parts: tuple[str, ...], state: File, listing: Listing, mtime: int | None, worked: Worked

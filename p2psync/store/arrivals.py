@@ -11,7 +11,7 @@ from p2psync.store import listings, paths
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
-from p2psync.store.staging import Staging
+from p2psync.store.staging import Sealed, Staging
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError
@@ -27,6 +27,7 @@ class Arrivals:
         self._small: set[Digest] = set()
         self._large: dict[Digest, set[RelPath]] = {}
         self._stagings: dict[RelPath, Staging] = {}
+        self._sealed: dict[RelPath, Sealed] = {}
 
     def chunks(self, batch: list[tuple[Digest, bytes]]) -> None:
         """Write down chunks that arrived, whose digests were checked.
@@ -73,10 +74,26 @@ class Arrivals:
                 self._large.setdefault(chunk.digest, set()).add(path)
             return staging, missing
 
-    def finished(self, path: RelPath) -> None:
-        """The staging file of ``path`` was sealed."""
+    def remaining(self, content: Content) -> int:
+        """Bytes of a content that its staging file still lacks; all of them when there is none open."""
+        with self._lock:
+            found = next((s for s in self._stagings.values() if s.content == content), None)
+            return content.size if found is None else content.size - found.have()
+
+    def finished(self, path: RelPath, sealed: Sealed) -> None:
+        """The staging file of ``path`` was sealed; it waits beside its place."""
         with self._lock:
             self._drop(path)
+            self._sealed[path] = sealed
+
+    def sealed(self, path: RelPath, content: Content) -> Sealed | None:
+        """The whole version of a large content that waits beside ``path``, if there is one."""
+        found = self._sealed.get(path)
+        return found if found is not None and found.content == content else None
+
+    def forget(self, path: RelPath) -> None:
+        """What waited beside ``path`` went into its place, or is not good any more."""
+        self._sealed.pop(path, None)
 
     def close(self) -> None:
         """Close the staging files; what is in them is found again."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from p2psync.store.faults import database
 from p2psync.values.errors import UserError
 
 _SCHEMA = """
@@ -92,18 +93,23 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, durable when the block ends; nested blocks belong to the outermost. An exception undoes all of it."""
+        """One transaction, durable when the block ends; nested blocks belong to the outermost. An exception undoes all of it.
+
+        Raises:
+            DiskFull, CannotWrite, DiskFailing, DatabaseDamaged: nothing was written.
+        """
         with self._lock:
             if self._writer.in_transaction:
                 yield self._writer
                 return
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-            self._writer.execute("COMMIT")
+            with database(self.path):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.execute("COMMIT")
+                except BaseException:
+                    self._writer.rollback()  # does nothing where the error, a full disk for instance, has done so already
+                    raise
 
     def read(self) -> sqlite3.Connection:
         """The connection for reading, for any thread (SQLite serialises its steps); what it sees is what was committed."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2psync.engine.heads import Head, Heads
+from p2psync.engine.reconcile import Agreed
 from p2psync.store import copies, listings, paths, versions
 from p2psync.store.attaching import check_may_write
 from p2psync.store.books import Books
@@ -158,8 +159,10 @@ def restore(books: Books, sources: Sources, name: str, version: str | None, to: 
         heads = versions.heads(db, path)
         view = paths.get(db, path)
         if chosen.head and len(heads.all) == 1:
-            if view is not None:  # forget what was agreed, and the version is applied like a new one
-                paths.put(db, paths.PathView(path, view.disk, None, None))
+            if view is not None:  # what stands there counts as agreed, so that the version takes its place
+                here = view.observed
+                agreed = None if here is None else Agreed(here.state, frozenset(), frozenset())
+                paths.put(db, paths.PathView(path, view.disk, here, agreed))
             return [], {path}
         check_may_write(books)
         head = Head(chosen.ref, chosen.entry.state)

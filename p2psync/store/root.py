@@ -159,15 +159,15 @@ class Root:
         with self.dir_fd(parts) as folder, reading(self.shown(parts)):
             return list_at(folder)
 
-    def free(self, parts: tuple[str, ...] = ()) -> int:
-        """Bytes that may still be written on the disk of the folder at ``parts``.
+    def space(self, parts: tuple[str, ...] = ()) -> tuple[int, int]:
+        """Bytes that may still be written on the disk of the folder at ``parts``, and bytes that it has in all.
 
         Raises:
             RootGone, FolderGone, LinkInTheWay, CannotRead, DiskFailing.
         """
         with self.dir_fd(parts) as folder, reading(self.shown(parts)):
             status = os.fstatvfs(folder)
-            return status.f_bavail * status.f_frsize
+            return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     def make_folders(self, parts: tuple[str, ...]) -> None:
         """Makes the folder at ``parts`` and those above it, where they are missing, durably; each lets in whom the one around it lets in.

@@ -14,7 +14,6 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ import blake3
 from p2psync.store import openfiles
 from p2psync.store.durable import start_writing
 from p2psync.store.faults import writing
+from p2psync.store.holes import Filled
 from p2psync.store.root import Root, open_at
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
@@ -221,13 +221,13 @@ class Staging:
         with writing(self._shown):
             if os.fstat(self._fd).st_size != self.content.size:
                 os.ftruncate(self._fd, self.content.size)
-            filled = _Filled(self._fd, self.content.size)
+            filled = Filled(self._fd, self.content.size)
             for index, chunk in enumerate(self._chunks):
                 if not self._have[index] and self._stands(index, chunk, filled):
                     self._have[index] = 1
             self._hash_on()
 
-    def _stands(self, index: int, chunk: Chunk, filled: "_Filled") -> bool:
+    def _stands(self, index: int, chunk: Chunk, filled: Filled) -> bool:
         if filled.touches(chunk):
             return content_digest(os.pread(self._fd, chunk.size, chunk.offset)) == chunk.digest
         # A hole is a chunk of zeros: a long run of them is cut at the largest size, or the file ends with it.
@@ -271,36 +271,6 @@ class Staging:
         except OSError:
             return False
         return True
-
-
-class _Filled:
-    """Which parts of a sparse file hold data, asked in rising order (``lseek(2)``, SEEK_DATA)."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._stretches = self._walk(fd, size)
-        self._begin, self._end = next(self._stretches, (size, size))
-
-    def touches(self, chunk: Chunk) -> bool:
-        """Whether any byte of ``chunk`` is data; what the file system does not tell counts as data."""
-        while self._end <= chunk.offset:
-            stretch = next(self._stretches, None)
-            if stretch is None:
-                return False
-            self._begin, self._end = stretch
-        return self._begin < chunk.offset + chunk.size
-
-    @staticmethod
-    def _walk(fd: int, size: int) -> Iterator[tuple[int, int]]:
-        at = 0
-        while at < size:
-            try:
-                begin = os.lseek(fd, at, os.SEEK_DATA)
-                at = os.lseek(fd, begin, os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # from here on there is only a hole
-                    return
-                begin, at = at, size  # this disk cannot tell
-            yield begin, at
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,8 @@ _REF = 36
 
 MAX_LISTING = 64 * 1024 * 1024
 """Bytes of a listing: enough for a file of about 120 GiB."""
+MAX_SIZE = MAX_LISTING // _REF * CHUNK_MAX
+"""Bytes of the largest file that a listing can describe."""
 
 
 @dataclass(frozen=True, slots=True)

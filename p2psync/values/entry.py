@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from p2psync.values.content import Content, File, Folder, Gone, State
+from p2psync.values.content import CHUNK_MAX, MAX_SIZE, Content, File, Folder, Gone, State
 from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath, Malformed
 from p2psync.values.names import RecordId, RelPath
@@ -139,6 +139,8 @@ def _content(value: list[Any] | None) -> Content | None:
     if value is None:
         return None
     digest, size, listing = fields(value, bytes, int, bytes)
+    if size > (CHUNK_MAX if listing == digest else MAX_SIZE):
+        raise Malformed(why="a file that is too large, or too large for one chunk")
     return Content(Digest(exactly(digest, 32)), size, Digest(exactly(listing, 32)))
 
 
