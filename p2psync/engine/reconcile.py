@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from p2psync.engine.heads import Head, Heads, same_bytes
-from p2psync.values.content import Folder, Gone, State
+from p2psync.values.content import Gone, State
 from p2psync.values.entry import Ref
 
 
@@ -107,8 +107,8 @@ def agreement(heads: Heads) -> Agreed:
 
 
 def _first_meeting(here: State, heads: Heads, goal: Agreed) -> Decision:
-    """Nothing was ever agreed here: a folder of the same name is the same folder, a file is a version of its own."""
-    if isinstance(here, (Gone, Folder)) or _is_a_head(here, heads):
+    """Nothing was ever agreed here: what stands here is a version of its own, unless it is one of the heads."""
+    if isinstance(here, Gone) or _is_a_head(here, heads):
         return Apply(heads.winner, goal)
     return Record(here, ())
 

@@ -40,6 +40,9 @@ RESERVED_SHARE = 20
 RESERVED = 1024 * 1024 * 1024
 """A twentieth of the disk, at most 1 GiB of it, is left free by what arrives."""
 
+EMPTY_AGAIN = 1.0
+"""Seconds until a folder that is to give way to a file is looked at again."""
+
 _LAST = 3
 """Deletions come after everything else, so that what moved can still be copied from where it was."""
 
@@ -143,15 +146,18 @@ class Applying:
     # ---- the three states
 
     def _file(self, job: Job, head: Head, state: File, agreed: Agreed, worked: Worked) -> "_Ready | None":
-        if job.view.observed is not None and isinstance(job.view.observed.state, Folder):
-            worked.attention[job.path.text] = self._attention("in-the-way", location=self._shown(job))
-            worked.again[job.path] = FAULT_AGAIN
-            return None
         root = Root(job.location.root)
+        observed = job.view.observed
+        if observed is not None and isinstance(observed.state, Folder):
+            if not carryout.remove_folder(root, job.parts):  # what is in it may be about to go
+                worked.attention[job.path.text] = self._attention("in-the-way", location=self._shown(job))
+                worked.again[job.path] = EMPTY_AGAIN
+                return None
+            observed = None
         sealed = self._prepare(job.path, root, job.parts, head, state, worked)
         if sealed is None:
             return None
-        expected = job.view.observed.stamp if job.view.observed else None
+        expected = observed.stamp if observed else None
         return _Ready(job, carryout.Put(job.parts, sealed, expected, self._keeper(job)), state, agreed)
 
     def _folder(self, job: Job, agreed: Agreed) -> PathView:
