@@ -88,7 +88,11 @@ async def create(office: "Office", name: str, wanted: list[Path], folder: Path |
     place = _folder(office, name, folder)
     books = await trio.to_thread.run_sync(office.home.found, name, full_name(caller), office.device_name, office.platform, place)
     try:
-        _, found = await trio.to_thread.run_sync(attaching.attach, books, office.books(), office.config.home, wanted, caller.user) if wanted else ([], [])
+        _, found = (
+            await trio.to_thread.run_sync(attaching.attach, books, office.books(), office.config.home, wanted, caller.user)
+            if wanted
+            else ([], [])
+        )
     except BaseException:
         await trio.to_thread.run_sync(office.home.abandon, books)
         raise
@@ -353,7 +357,9 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
         mandate.look_at(spots)
         mandate.look_over({one})
     shown = ", ".join(f"“{one}”" for one in sorted(chosen))
-    return {"message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."}
+    return {
+        "message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."
+    }
 
 
 async def wait(office: "Office", mandates: "list[Mandate]", timeout_s: float) -> dict[str, Any]:
@@ -409,5 +415,3 @@ def _folder(office: "Office", name: str, folder: Path | None) -> Path:
     except OSError as e:
         raise FolderUnusable(folder=escaped(str(folder)), why=e.strerror or "unknown reason") from None
     return folder
-
-

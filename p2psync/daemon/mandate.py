@@ -21,10 +21,10 @@ from p2psync.engine.settle import Settling
 from p2psync.store import addresses, listings
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Accepted, Books
+from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
 from p2psync.store.look import Look, Looked, Spot
 from p2psync.store.sources import Sources
-from p2psync.store.jobs import Worked
 from p2psync.store.work import Work
 from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath, UserError
@@ -183,7 +183,7 @@ class Mandate:
 
     async def _keep_watched(self) -> None:
         """Have a watch on each place that an attachment has here."""
-        wanted = {name: location for name, location in self.books.locations().items()}
+        wanted = self.books.locations()
         for name in [name for name in self._watches if name not in wanted or self._watches[name][0] != wanted[name].path]:
             await self._watcher.unwatch(self._watches.pop(name)[1])
         for name, location in wanted.items():
@@ -208,7 +208,9 @@ class Mandate:
         try:
             spot = self.look.locate(where)
         except BadPath as e:
-            shown = next((f"{n}/{where.relative_to(x.path)}" for n, x in self.books.locations().items() if x.path in where.parents), where.name)
+            shown = next(
+                (f"{n}/{where.relative_to(x.path)}" for n, x in self.books.locations().items() if x.path in where.parents), where.name
+            )
             self.attention[shown] = Attention("bad-name", self.books.now_ms(), {"why": e.facts.get("why", "")})
             return
         if spot is not None:
@@ -325,7 +327,8 @@ class Mandate:
     def newest_entry(self, name: RelPath) -> int:
         """After how many entries of the journal the attachment was last changed."""
         row = self.books.ledger.read().execute(
-            "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)", (name.text, name.text + "/", name.text + "0")
+            "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)",
+            (name.text, name.text + "/", name.text + "0"),
         )
         return int(row.fetchone()[0])
 

@@ -43,7 +43,9 @@ _LISTEN_AGAIN_S = 30.0
 
 
 class PortTaken(UserError):
-    """The port {port} on {host} is in use by another program. Choose another one with --listen, for instance --listen :0 for any free one."""
+    """The port {port} on {host} is in use by another program. Choose another one with --listen, for instance --listen :0 for any free
+    one.
+    """
 
 
 class CannotListen(UserError):
@@ -142,7 +144,7 @@ async def _open_mandates(office: Office, home: Home) -> None:
 async def _listen(config: Config) -> list[trio.SocketListener]:
     """Sockets on the given address, or on every address: which networks may come in is decided when somebody does."""
     host, port = config.listen
-    hosts = [host] if host else ["0.0.0.0", "::"]  # noqa: S104
+    hosts = [host] if host else ["0.0.0.0", "::"]
     if host is None and config.interfaces == ("lo",):
         hosts = ["127.0.0.1"]
     found: list[trio.SocketListener] = []
@@ -199,7 +201,7 @@ async def _serve_peers(office: Office, listeners: list[trio.SocketListener], nur
     async def quietly(link: Link) -> None:
         try:
             await talk(link)
-        except* (P2psyncError,) as ended:
+        except* P2psyncError as ended:
             log.debug("a link ended: %s", ended.exceptions)
 
     await serve_peers(listeners, greet, quietly, handler_nursery=nursery)
@@ -221,5 +223,3 @@ async def _say_goodbye(office: Office) -> None:
         async with trio.open_nursery() as nursery:
             for peer in list(office.links.values()):
                 nursery.start_soon(peer.close)
-
-

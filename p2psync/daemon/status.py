@@ -44,7 +44,9 @@ def problems(office: "Office") -> list[dict[str, Any]]:
         if mandate.problem is not None:
             found.append({"code": mandate.problem.code, "message": str(mandate.problem), "action": ""})
         for contested in mandate.books.roster.contested().values():
-            message = f"A ticket of “{mandate.books.name}” was used on {len(contested)} machines; none of them takes part until an owner decides."
+            message = (
+                f"A ticket of “{mandate.books.name}” was used on {len(contested)} machines; none of them takes part until an owner decides."
+            )
             found.append({"code": "ticket-contested", "message": message, "action": "Invite the right person with a new ticket."})
     for joining in office.joinings.values():
         message = f"The ticket for “{joining.ticket.name}” is in use; no machine of that mandate has answered yet."
@@ -232,8 +234,8 @@ def metrics(office: "Office") -> str:
     for mandate in office.mandates.values():
         tag = f'{{mandate="{mandate.id.hex()[:16]}"}}'
         lines += [
-            f"p2psync_content_bytes_total{tag[:-1]},direction=\"out\"}} {mandate.bytes_out}",
-            f"p2psync_content_bytes_total{tag[:-1]},direction=\"in\"}} {mandate.fetcher.bytes_in}",
+            f'p2psync_content_bytes_total{tag[:-1]},direction="out"}} {mandate.bytes_out}',
+            f'p2psync_content_bytes_total{tag[:-1]},direction="in"}} {mandate.fetcher.bytes_in}',
             f"p2psync_incoming_files{tag} {mandate.fetcher.missing[0]}",
             f"p2psync_conflicts{tag} {len(versions.conflicted(mandate.books.ledger.read()))}",
             f"p2psync_history_bytes{tag} {mandate.books.vault.size}",

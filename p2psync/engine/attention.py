@@ -26,7 +26,9 @@ REASONS: dict[str, Reason] = {
         "“{path}” was changed by {people} without knowing of each other; every version is kept.",
         "Compare them, then: p2psync resolve “{mandate}” “{path}” --keep mine, theirs, both or a version.",
     ),
-    "open-here": Reason("waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."),
+    "open-here": Reason(
+        "waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."
+    ),
     "still-written": Reason("waiting", "“{path}” is still being written by a program on this machine.", ""),
     "fetching": Reason("receiving", "“{path}” is being received.", ""),
     "nobody-has-it": Reason(

@@ -15,8 +15,8 @@ from p2psync.engine.reconcile import Agreed, Apply
 from p2psync.store import carryout, copies, listings, paths, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
-from p2psync.store.copies import Copy
 from p2psync.store.chunking import describe
+from p2psync.store.copies import Copy
 from p2psync.store.faults import DiskFull
 from p2psync.store.jobs import Job, Want, Worked
 from p2psync.store.locations import Location

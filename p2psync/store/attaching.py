@@ -24,11 +24,25 @@ from p2psync.values.record import Record
 
 
 class NothingThere(UserError):
-    """There is nothing at “{path}”. Check the name; nothing was attached."""
+    """There is nothing at “{path}”. Check the name; nothing was changed."""
 
 
 class NoFileOrFolder(UserError):
     """“{path}” is {what}, and only files and folders can be attached. Attach the file or folder itself; nothing was changed."""
+
+
+class NameUnfit(UserError):
+    """“{name}” cannot be attached under that name: {why}. Rename it, then attach it; nothing was changed."""
+
+
+class PathUnfit(UserError):
+    """“{path}” cannot be attached: a folder above it has a name that is not valid Unicode. Rename that folder; nothing was changed."""
+
+
+class ByWork(UserError):
+    """“{name}” is a file that a program makes for itself while it works, and is never shared. Attach the document itself; nothing was
+    changed.
+    """
 
 
 class AlreadyAttached(UserError):
@@ -36,30 +50,44 @@ class AlreadyAttached(UserError):
 
 
 class ClaimedElsewhere(UserError):
-    """“{path}” belongs to the mandate “{mandate}” already, and a file can be in one mandate only. Detach it there first; nothing was changed."""
+    """“{path}” belongs to the mandate “{mandate}” already, and a file can be in one mandate only. Detach it there first; nothing was
+    changed.
+    """
 
 
 class ContainsAttached(UserError):
-    """“{path}” contains “{inner}”, which is attached to “{mandate}” already. Detach that first, or attach another folder; nothing was changed."""
+    """“{path}” contains “{inner}”, which is attached to “{mandate}” already. Detach that first, or attach another folder; nothing was
+    changed.
+    """
 
 
 class OwnFolder(UserError):
-    """“{path}” is where p2psync keeps its own data, or contains it, and that cannot be shared. Attach another folder; nothing was changed."""
+    """“{path}” belongs to what p2psync keeps for itself, or contains it, and that is never shared. Attach something else; nothing was
+    changed.
+    """
 
 
 class NameOnlyDiffers(UserError):
-    """“{name}” and the attached “{other}” differ only by case or accents; on some machines they would be one file. Rename one; nothing was changed."""
+    """“{name}” and the attached “{other}” differ only by case or accents; on some machines they would be one file. Rename one; nothing
+    was changed.
+    """
 
 
 class NotAttached(UserError):
-    """Nothing called “{name}” is attached to “{mandate}”. `p2psync status` shows the names."""
+    """Nothing called “{name}” is attached to “{mandate}”. “p2psync status” shows the names."""
+
+
+class InsideAttached(UserError):
+    """“{name}” is part of the attached folder “{top}” and cannot be taken out alone. Detach “{top}”, or move the file to another folder."""
 
 
 class OnlyRead(UserError):
-    """Your role in “{mandate}” is reader, which does not allow that. Ask an owner for the role of editor."""
+    """Your role in “{mandate}” is reader, which does not allow that. Ask {owners} for the role of editor; nothing was changed."""
 
 
-def attach(books: Books, others: Iterable[Books], home: Path, wanted: list[Path], by: str) -> tuple[list[Record], list[tuple[RelPath, Path]]]:
+def attach(
+    books: Books, others: Iterable[Books], home: Path, wanted: list[Path], by: str
+) -> tuple[list[Record], list[tuple[RelPath, Path]]]:
     """Attach these paths to the mandate, all or none; returns the records, and the names they are attached under.
 
     Raises:
@@ -121,6 +149,9 @@ def attached_name(books: Books, name: str) -> RelPath:
     except BadPath:
         path = None
     if path is None or path not in books.attachments():
+        top = RelPath(path.top) if path is not None else None
+        if path is not None and top in books.attachments() and versions.heads(books.ledger.read(), path).all:
+            raise InsideAttached(name=path, top=top)
         raise NotAttached(name=escaped(name), mandate=escaped(books.name))
     return path
 
@@ -128,7 +159,16 @@ def attached_name(books: Books, name: str) -> RelPath:
 def check_may_write(books: Books) -> None:
     """Raises: OnlyRead when this machine's changes would not count."""
     if not books.may_write:
-        raise OnlyRead(mandate=escaped(books.name))
+        raise OnlyRead(mandate=escaped(books.name), owners=books.roster.owners)
+
+
+_WHAT = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe between programs",
+    stat.S_IFSOCK: "a door between programs",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 def _kind(path: Path) -> str:
@@ -142,7 +182,7 @@ def _kind(path: Path) -> str:
         return "file"
     if stat.S_ISDIR(mode):
         return "folder"
-    raise NoFileOrFolder(path=escaped(str(path)), what="a link" if stat.S_ISLNK(mode) else "something else")
+    raise NoFileOrFolder(path=escaped(str(path)), what=_WHAT.get(stat.S_IFMT(mode), "something else"))
 
 
 def _check_readable(path: Path) -> None:

@@ -28,7 +28,18 @@ from p2psync.values.record import Kind, Record
 _BODY = 56 * 1024
 """Bytes of entries in one record; the rest of its 64 KiB is for the envelope."""
 
-MEMBERSHIP = (Kind.GENESIS, Kind.DEVICE, Kind.GRANT, Kind.INVITE, Kind.JOIN, Kind.WITNESS, Kind.REVOKE, Kind.WITHDRAW, Kind.APPROVE, Kind.ROTATE)
+MEMBERSHIP = (
+    Kind.GENESIS,
+    Kind.DEVICE,
+    Kind.GRANT,
+    Kind.INVITE,
+    Kind.JOIN,
+    Kind.WITNESS,
+    Kind.REVOKE,
+    Kind.WITHDRAW,
+    Kind.APPROVE,
+    Kind.ROTATE,
+)
 
 
 class NotTaken(PeerError):
@@ -36,7 +47,9 @@ class NotTaken(PeerError):
 
 
 class JournalLost(UserError):
-    """The journal in {path} is lost, so this machine no longer knows who takes part. Move that folder away and subscribe again with a new ticket."""
+    """The journal in {path} is lost, so this machine no longer knows who takes part. Move that folder away and subscribe again with a
+    new ticket.
+    """
 
 
 @dataclass

@@ -1,10 +1,10 @@
 """The state directory of a device: its keys, the mandates it works on, and the tickets it is about to use.
 
-    device.key                 the three seeds of this device (0600)
-    mandates/<id>/secret       group secret, root key where it was founded here, the name of this device's log (0600)
-    mandates/<id>/ledger.db    journal and observations
-    mandates/<id>/vault.db     chunks of versions
-    joining/<invitation>       a ticket in use, until the mandate has opened or the ticket was refused (0600)
+device.key                 the three seeds of this device (0600)
+mandates/<id>/secret       group secret, root key where it was founded here, the name of this device's log (0600)
+mandates/<id>/ledger.db    journal and observations
+mandates/<id>/vault.db     chunks of versions
+joining/<invitation>       a ticket in use, until the mandate has opened or the ticket was refused (0600)
 """
 
 import os

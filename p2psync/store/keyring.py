@@ -79,8 +79,6 @@ def load_mandate(path: Path) -> MandateSecret:
         raise KeyDamaged(path=path) from e
 
 
-
-
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         mode = os.fstat(file.fileno())

@@ -28,10 +28,12 @@ CREATE INDEX entries_by_fold ON entries (fold) WHERE head = 1;
 CREATE INDEX entries_by_digest ON entries (digest) WHERE digest IS NOT NULL;
 CREATE INDEX heads_by_path ON entries (path) WHERE head = 1 AND attaches = 0;
 CREATE INDEX attachments ON entries (path) WHERE head = 1 AND attaches = 1;
-CREATE TABLE places (name TEXT PRIMARY KEY, kind TEXT NOT NULL, location TEXT NOT NULL, device INTEGER, inode INTEGER, halted TEXT) WITHOUT ROWID;
+CREATE TABLE places (
+    name TEXT PRIMARY KEY, kind TEXT NOT NULL, location TEXT NOT NULL, device INTEGER, inode INTEGER, halted TEXT) WITHOUT ROWID;
 CREATE TABLE paths (
     path TEXT PRIMARY KEY, disk TEXT NOT NULL,
-    kind TEXT, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, executable INTEGER, fresh INTEGER, digest BLOB, listing BLOB,
+    kind TEXT, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, executable INTEGER, fresh INTEGER,
+    digest BLOB, listing BLOB,
     agreed_op INTEGER, agreed_digest BLOB, agreed_size INTEGER, agreed_listing BLOB, agreed_executable INTEGER, refs BLOB, seen BLOB)
     WITHOUT ROWID;
 CREATE INDEX paths_by_digest ON paths (digest) WHERE digest IS NOT NULL;
@@ -41,9 +43,11 @@ CREATE TABLE copies (
 CREATE INDEX copies_by_path ON copies (path);
 CREATE TABLE listings (digest BLOB PRIMARY KEY, content BLOB NOT NULL, packed BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX listings_by_content ON listings (content);
-CREATE TABLE chunks (chunk BLOB NOT NULL, content BLOB NOT NULL, at INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (chunk, content, at))
+CREATE TABLE chunks (
+    chunk BLOB NOT NULL, content BLOB NOT NULL, at INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (chunk, content, at))
     WITHOUT ROWID;
-CREATE TABLE addresses (device BLOB NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (device, host, port))
+CREATE TABLE addresses (
+    device BLOB NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (device, host, port))
     WITHOUT ROWID;
 CREATE TABLE met (device BLOB PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -55,7 +59,9 @@ class LedgerTooNew(UserError):
 
 
 class LedgerDamaged(UserError):
-    """The ledger {path} cannot be read ({why}). Nothing was changed. Restore it from a backup, or move its folder away and subscribe again."""
+    """The ledger {path} cannot be read ({why}). Nothing was changed. Restore it from a backup, or move its folder away and subscribe
+    again.
+    """
 
 
 class Ledger:

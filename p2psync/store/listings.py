@@ -28,9 +28,7 @@ def put(db: sqlite3.Connection, content: Content, listing: Listing) -> None:
     if known:
         return
     db.execute("INSERT INTO listings VALUES (?,?,?)", (content.listing, content.digest, listing.packed))
-    db.executemany(
-        "INSERT OR IGNORE INTO chunks VALUES (?,?,?,?)", ((c.digest, content.digest, c.offset, c.size) for c in listing)
-    )
+    db.executemany("INSERT OR IGNORE INTO chunks VALUES (?,?,?,?)", ((c.digest, content.digest, c.offset, c.size) for c in listing))
 
 
 def containing(db: sqlite3.Connection, chunk: Digest) -> list[tuple[Digest, int, int]]:

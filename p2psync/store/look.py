@@ -22,7 +22,6 @@ from p2psync.store.root import Root, RootGone
 from p2psync.store.scan import Changing, Fresh, Nothing, Skipped, Unreadable, observe, walk
 from p2psync.store.sources import VAULTED
 from p2psync.values.content import Chunk, File, Listing, Observed, Stamp
-from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath
 from p2psync.values.names import RelPath
 
@@ -32,8 +31,6 @@ CHANGING_AGAIN = 0.25
 """Seconds until a file that was written while it was read is looked at again."""
 UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
-
-_FLUSH = 16 * 1024 * 1024
 
 
 class Spot(NamedTuple):
@@ -57,12 +54,12 @@ class _Reading:
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
-        self.pieces: list[tuple[Digest, bytes]] = []
+        self.pieces: list[tuple[Chunk, bytes]] = []
 
     def __call__(self, chunk: Chunk, data: bytes) -> None:
         self.chunks.append(chunk)
         if chunk.offset + chunk.size <= VAULTED:
-            self.pieces.append((chunk.digest, data))
+            self.pieces.append((chunk, data))
         else:
             self.pieces.clear()
 
@@ -78,8 +75,7 @@ class Look:
         self._books = books
         self._vanished: dict[RelPath, dict[Spot, float]] = {}
         self._confirmed: set[RelPath] = set()
-        self._pieces: list[tuple[Digest, bytes]] = []
-        self._held = 0
+        self._keep = books.vault.keeping()
 
     # ---- which path is that?
 
@@ -185,7 +181,7 @@ class Look:
             fresh = self._look_at(root, location, spot, looked, notes, lists) - done
             done |= fresh
             queue.extend(fresh)
-        self._flush()
+        self._keep.commit()
         with self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
@@ -203,7 +199,8 @@ class Look:
         shown = spot.path.text
         reading = _Reading()
         seen = observe(root, location.parts(spot.disk), view.observed, time_ns(), reading)
-        self._keep(reading)
+        for piece in reading.pieces:
+            self._keep(*piece)
         if isinstance(seen, Changing):
             looked.again[spot] = CHANGING_AGAIN
             looked.attention[shown] = self._attention("still-written")
@@ -228,9 +225,7 @@ class Look:
 
     # ---- what is gone
 
-    def _note_vanished(
-        self, location: Location, view: PathView, spot: Spot, vanished: dict[Spot, float], looked: Looked
-    ) -> set[Spot]:
+    def _note_vanished(self, location: Location, view: PathView, spot: Spot, vanished: dict[Spot, float], looked: Looked) -> set[Spot]:
         if view.observed is None:
             looked.todo.add(spot.path)
             return set()
@@ -298,19 +293,5 @@ class Look:
     def _view(self, spot: Spot) -> PathView | None:
         return paths.get(self._books.ledger.read(), spot.path)
 
-    def _keep(self, reading: "_Reading") -> None:
-        """What was read goes into the vault in passing, as long as the file is not too large for that."""
-        self._pieces += reading.pieces
-        self._held += sum(len(data) for _, data in reading.pieces)
-        if self._held > _FLUSH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._pieces:
-            self._books.vault.keep(self._pieces)
-        self._pieces, self._held = [], 0
-
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
-
-

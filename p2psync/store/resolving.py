@@ -37,7 +37,9 @@ class NoSuchFile(UserError):
 
 
 class VersionNotHere(UserError):
-    """That version of “{name}” is not on this machine any more, and no machine that is online has it. Try again when {person}’s machine is on."""
+    """That version of “{name}” is not on this machine any more, and no machine that is online has it. Try again when {person}’s machine
+    is on.
+    """
 
 
 class TargetTaken(UserError):
@@ -209,4 +211,3 @@ def person_of(books: Books, device: DeviceId) -> str:
     """Who works on a device, as it last introduced itself."""
     intro = books.roster.intro(device)
     return intro.person if intro else device.hex()[:8]
-

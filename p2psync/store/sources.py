@@ -18,8 +18,6 @@ from p2psync.values.names import RelPath
 VAULTED = 64 * 1024 * 1024
 """Contents up to this size are kept in the vault as they are recorded or received; larger ones when they are superseded."""
 
-_BATCH = 8 * 1024 * 1024
-
 
 class Sources:
     """The chunks of one mandate that this machine has."""
@@ -43,20 +41,13 @@ class Sources:
     def gather(self, listing: Listing) -> list[Chunk]:
         """Copy into the vault what files of the mandate have of ``listing``; returns the chunks that are nowhere here."""
         still: list[Chunk] = []
-        found: list[tuple[Digest, bytes]] = []
-        size = 0
-        for chunk in self.lacking(listing):
-            data = next(self._from_files(chunk.digest), None)
-            if data is None:
-                still.append(chunk)
-                continue
-            found.append((chunk.digest, data))
-            size += len(data)
-            if size > _BATCH:
-                self._books.vault.keep(found)
-                found, size = [], 0
-        if found:
-            self._books.vault.keep(found)
+        with self._books.vault.keeping() as keep:
+            for chunk in self.lacking(listing):
+                data = next(self._from_files(chunk.digest), None)
+                if data is None:
+                    still.append(chunk)
+                else:
+                    keep(chunk, data)
         return still
 
     def keep(self, content: Content, fd: int) -> None:
@@ -64,19 +55,12 @@ class Sources:
         listing = listings.get(self._books.ledger.read(), content)
         if listing is None:
             raise LookupError("the chunk list of a recorded content is not in the ledger")
-        found: list[tuple[Digest, bytes]] = []
-        size = 0
-        for chunk in self.lacking(listing):
-            data = os.pread(fd, chunk.size, chunk.offset)
-            if content_digest(data) != chunk.digest:
-                raise LookupError("the file does not hold what it was seen to hold")
-            found.append((chunk.digest, data))
-            size += len(data)
-            if size > _BATCH:
-                self._books.vault.keep(found)
-                found, size = [], 0
-        if found:
-            self._books.vault.keep(found)
+        with self._books.vault.keeping() as keep:
+            for chunk in self.lacking(listing):
+                data = os.pread(fd, chunk.size, chunk.offset)
+                if content_digest(data) != chunk.digest:
+                    raise LookupError("the file does not hold what it was seen to hold")
+                keep(chunk, data)
 
     def complete(self, content: Content) -> bool:
         """Whether all of ``content`` can be had from the vault or from a file of this machine."""
@@ -105,4 +89,3 @@ class Sources:
                 os.close(fd)
         except (OSError, P2psyncError):
             return None
-

@@ -7,11 +7,10 @@ remembered; then the disk, one path at a time, each looked at again before it is
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from p2psync.engine.attention import Attention
-from p2psync.engine.heads import Head, Heads
-from p2psync.engine.reconcile import Adopt, Agreed, Apply, Decision, Missing, Nothing, Record, reconcile
+from p2psync.engine.heads import Heads
+from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
 from p2psync.store import copies, paths, versions
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
@@ -23,11 +22,10 @@ from p2psync.store.paths import PathView
 from p2psync.store.root import Root, RootGone
 from p2psync.store.sources import Sources
 from p2psync.store.staging import sweep
-from p2psync.values.content import Chunk, Content, File, Folder, Gone, Listing
+from p2psync.values.content import File, Folder, Gone
 from p2psync.values.entry import Act, Entry, Op, Ref, entry_for
 from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath
-from p2psync.values.record import Record as JournalRecord
 
 PASSES = 8
 """Passes of one round; a path that needs more than a few would be a mistake of ours, and waits for the next round."""
@@ -53,10 +51,16 @@ class Work:
     def sweep(self) -> None:
         """Remove what an earlier run left beside the files: staging files of versions that are not wanted any more."""
         db = self._books.ledger.read()
-        wanted = {head.state.content.digest for path in self.unfinished() for head in versions.heads(db, path).all if isinstance(head.state, File)}
+        wanted = {
+            head.state.content.digest for path in self.unfinished() for head in versions.heads(db, path).all if isinstance(head.state, File)
+        }
         for location in self._books.locations().values():
             below = paths.below(db, location.name)
-            folders = [()] if location.single else [(), *(view.disk for view in below if view.observed and isinstance(view.observed.state, Folder))]
+            folders = (
+                [()]
+                if location.single
+                else [(), *(view.disk for view in below if view.observed and isinstance(view.observed.state, Folder))]
+            )
             for folder in folders:
                 with suppress(P2psyncError):
                     sweep(Root(location.root), folder, wanted)
@@ -213,5 +217,3 @@ class Work:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
-
-

@@ -99,9 +99,7 @@ class Entry:
         Raises:
             Malformed: anything else about it is wrong.
         """
-        op, path, content, executable, mtime, parents, act, by = fields(
-            value, int, str, (list, type(None)), bool, int, list, int, str
-        )
+        op, path, content, executable, mtime, parents, act, by = fields(value, int, str, (list, type(None)), bool, int, list, int, str)
         if op not in Op.__members__.values() or act not in Act.__members__.values() or len(by.encode()) > 64:
             raise Malformed(why="an entry of an unknown kind")
         if (op == Op.FILE) != (content is not None) or len(parents) > MAX_PARENTS:
