@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 SURVEY_S = 600.0
 """Everything is surveyed so often, whatever the watcher says."""
+READING_S = 1.0
+"""A round that reads for longer is worth a word in the status."""
 _AT_ONCE = 2000
 """Paths that one round takes on, so that what a person just saved need not wait for the end of a large import."""
 _NOT_HELD = {"waiting", "missing", "error", "halted", "receiving"}
@@ -67,6 +69,8 @@ class Mandate:
         self._wake = trio.Event()
         self._working = False
         self._new: list[Record] = []
+        self._surveyed: set[RelPath] = set()
+        self._reading: tuple[float, set[RelPath]] = (0.0, set())
         self._next_survey = -math.inf
         self._group_keys: dict[int, GroupKeys] = {}
 
@@ -130,7 +134,9 @@ class Mandate:
                 batch = set(list(todo)[:_AT_ONCE]) if len(todo) > _AT_ONCE else todo
                 self._todo = todo - batch
                 spots = self._settling.take_due(now)
+                self._reading = (now, surveys | {RelPath(spot.path.top) for spot in spots})
                 looked, worked = await trio.to_thread.run_sync(self._work_through, surveys, spots, batch)
+                self._surveyed |= surveys
                 self._learn(looked, worked)
         finally:
             self._working = False
@@ -300,6 +306,11 @@ class Mandate:
         """Whether nothing waits to be looked at or worked on."""
         return not (self._working or self._todo or self._surveys or len(self._settling) or self._next_survey <= trio.current_time())
 
+    def is_reading(self, name: RelPath) -> bool:
+        """Whether this attachment is being read and nothing can be said of it yet: the first time, or for more than a moment."""
+        since, names = self._reading
+        return name not in self._surveyed or (self._working and name in names and trio.current_time() - since > READING_S)
+
     @property
     def lacking(self) -> tuple[int, int]:
         """Files and bytes by which our disk is behind the journal."""
@@ -377,7 +388,7 @@ class Mandate:
         self.look = Look(self.books)
         self.arrivals.close()
         self._settling, self._later = Settling(), Settling()
-        self._todo, self._surveys = set(), set()
+        self._todo, self._surveys, self._surveyed = set(), set(), set()
         self._next_survey = -math.inf
         self.attention.clear()
 

@@ -161,7 +161,8 @@ def worst_of(mandate: "Mandate", name: RelPath) -> tuple[str, Attention | None]:
     """The gravest thing in one attachment: which path, and why; (name, None) when all is well."""
     found = attention_in(mandate, name)
     if not found:
-        return name.text, None
+        reading = mandate.is_reading(name)
+        return name.text, Attention("being-read", mandate.books.now_ms()) if reading else None
     return min(found.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
 
 

@@ -29,6 +29,7 @@ REASONS: dict[str, Reason] = {
     "open-here": Reason(
         "waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."
     ),
+    "being-read": Reason("waiting", "“{path}” is being read on this machine; what is new in it is sent afterwards.", ""),
     "still-written": Reason("waiting", "“{path}” is still being written by a program on this machine.", ""),
     "fetching": Reason("receiving", "“{path}” is being received.", ""),
     "nobody-has-it": Reason(

@@ -29,7 +29,7 @@ class TooManyInvitations(UserError):
 
 
 class TermsNotPossible(UserError):
-    """Such an invitation cannot be made: {why}."""
+    """Such a ticket cannot be made: {why}. No ticket was made."""
 
 
 class WrongWelcome(PeerError):
@@ -62,14 +62,12 @@ def draft(
     Raises:
         OnlyOwnersInvite, TooManyInvitations, TermsNotPossible, BadName: as they say.
     """
-    members = roster.members()
     if roster.role_of(me) != Role.OWNER:
-        owners = sorted({member.person for member in members.values() if member.role == Role.OWNER})
-        raise OnlyOwnersInvite(mandate=roster.name, owners=" or ".join(owners) or "its owner")
+        raise OnlyOwnersInvite(mandate=roster.name, owners=roster.owners)
     if len(roster.open_invites(now_ms)) >= MAX_OPEN:
         raise TooManyInvitations(mandate=roster.name, count=MAX_OPEN)
     if not 0 < lasts_ms <= LONGEST_MS:
-        raise TermsNotPossible(why="it must expire within 90 days")
+        raise TermsNotPossible(why="it can be open for 90 days at most")
     if role == Role.OWNER:
         raise TermsNotPossible(why="a ticket makes no owners; promote the participant afterwards")
     try:

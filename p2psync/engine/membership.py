@@ -76,6 +76,12 @@ class Roster:
         """The device that founded the mandate."""
         return self.genesis.owner
 
+    @property
+    def owners(self) -> str:
+        """The people who own it, as a sentence names those to ask: “Anna or Bruno”."""
+        people = sorted({member.person for member in self.members().values() if member.role == Role.OWNER})
+        return " or ".join(people) or "its owner"
+
     def judge(self, record: Record, past: Past) -> Verdict:
         """Whether ``record``, with this causal past (all of it fed already), is accepted. It is not added."""
         return judge(self, record, past)

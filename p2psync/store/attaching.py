@@ -6,9 +6,10 @@ store are refused here, where a person can still choose another one.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from p2psync.engine.ignore import is_by_work
 from p2psync.engine.reconcile import Agreed
 from p2psync.store import paths, versions
 from p2psync.store.books import Books
@@ -19,7 +20,7 @@ from p2psync.store.root import Root
 from p2psync.values.content import Gone
 from p2psync.values.entry import Act, Entry, Op
 from p2psync.values.errors import BadPath, UserError
-from p2psync.values.names import RelPath, escaped
+from p2psync.values.names import PREFIX, RelPath, escaped
 from p2psync.values.record import Record
 
 
@@ -94,16 +95,14 @@ def attach(
         UserError: one of them cannot be attached, with the reason.
     """
     check_may_write(books)
-    taken = {name: location.path for name, location in books.locations().items()}
-    attached = dict.fromkeys(books.attachments())
+    attached = {name: location.path for name, location in books.locations().items()}
     found: list[tuple[RelPath, Path]] = []
     for path in wanted:
         kind = _kind(path)
         _check_own(path, home)
         _check_claims(path, books, others, [place for _, place in found])
         name = _name_for(path, attached)
-        attached[name] = None
-        taken[name] = path
+        attached[name] = path
         found.append((name, path))
         if kind == "file":
             _check_readable(path)
@@ -219,15 +218,27 @@ def _check_claims(path: Path, books: Books, others: Iterable[Books], also: list[
             raise ContainsAttached(path=escaped(str(path)), inner=escaped(str(earlier)), mandate=escaped(books.name))
 
 
-def _name_for(path: Path, attached: dict[RelPath, None]) -> RelPath:
-    """The name of the file or folder itself, or, when another one bears it already, that with a number."""
-    name = RelPath.from_disk(path.name)
+def _name_for(path: Path, attached: Mapping[RelPath, Path]) -> RelPath:
+    """The name of the file or folder itself, or, when one in another folder bears it already, that with a number."""
+    name = _fit(path.name, path.name)
     for number in range(2, 1000):
-        if name not in attached:
+        other = attached.get(name)
+        if other is None:
             break
+        if other.parent == path.parent:  # one beside the other, in two spellings of Unicode that look the same
+            raise NameOnlyDiffers(name=escaped(path.name), other=escaped(other.name))
         stem, dot, ending = path.name.rpartition(".")
-        name = RelPath.from_disk(f"{stem} ({number}).{ending}" if stem and dot else f"{path.name} ({number})")
+        name = _fit(path.name, f"{stem} ({number}).{ending}" if stem and dot else f"{path.name} ({number})")
     namesake = next((other for other in attached if other.fold == name.fold and other != name), None)
     if namesake is not None:
         raise NameOnlyDiffers(name=name, other=namesake)
     return name
+
+
+def _fit(own: str, name: str) -> RelPath:
+    if is_by_work(own) and not own.startswith(PREFIX):
+        raise ByWork(name=escaped(own))
+    try:
+        return RelPath.from_disk(name)
+    except BadPath as e:
+        raise NameUnfit(name=escaped(own), why=e.facts["why"]) from None
