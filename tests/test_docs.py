@@ -24,8 +24,11 @@ def session_table() -> str:
 
 def reasons_table() -> str:
     """Every reason for which a file may not be up to date, as docs/status-api.md shows it."""
-    rows = [f"| `{code}` | {reason.state} | {reason.sentence} | {reason.action} |" for code, reason in REASONS.items()]
-    return "| code | state | reason | action |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    rows = [
+        f"| `{code}` | {reason.state} | {reason.sentence} | {reason.action} | {', '.join(f'`{command}`' for command in reason.commands)} |"
+        for code, reason in REASONS.items()
+    ]
+    return "| code | state | reason | action | commands |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 @pytest.mark.parametrize(

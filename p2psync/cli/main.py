@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from p2psync import __version__
 from p2psync.cli import exits
@@ -117,12 +118,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"p2psync {__version__}")
     parser.set_defaults(home=None, socket=None, debug=False)
+    commands: Any = parser.add_subparsers(prog="p2psync", dest="command", metavar="COMMAND", title="commands", parser_class=_CommandParser)
     everywhere = _options_for_every_command()
-    commands = parser.add_subparsers(prog="p2psync", dest="command", metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
         one = commands.add_parser(name, help=command.SUMMARY, description=command.SUMMARY + ".", parents=[everywhere], allow_abbrev=False)
         command.declare(one)
     return parser
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Takes options before, between and after the other words, as people write them; argparse alone gives up on “NAME --option X FILE”."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixing:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
 
 def _options_for_every_command() -> argparse.ArgumentParser:

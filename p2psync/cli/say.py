@@ -23,7 +23,7 @@ _FIRST = 34
 """Columns that the first cell of a table gets at most; a longer one stands on a line of its own."""
 _NARROW_FIRST = 8
 """Columns left free below the first cells when all of them stand on lines of their own."""
-_MIDDLE = 20
+_MIDDLE = 24
 """Columns that a cell in the middle gets at most; a longer one is cut."""
 _GAP = "  "
 

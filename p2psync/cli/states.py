@@ -16,9 +16,11 @@ _SAY = {
     "conflict": "in conflict: there are two versions, and both are kept",
     "missing": "not found on this disk",
     "halted": "halted",
-    "error": "not shared at the moment",
+    "error": "problem",
 }
 _NEEDS_PERSON = ("conflict", "halted")
+_AT_MOST = 4
+"""So many further files of a folder are named that are not up to date."""
 _QUIET = ("synced", "sending", "receiving")
 """In these states the daemon does what is to be done, and there is no next action for a person."""
 
@@ -74,20 +76,44 @@ def describe_participants(participants: Sequence[Json], indent: str = "") -> lis
 
 def _describe_attachments(mandate: Json) -> list[str]:
     items = sorted(mandate.get("attachments", ()), key=lambda item: str(item["name"]))
-    rows = [[str(item["name"]), size(item.get("size")).rjust(7), _state(item)] for item in items]
+    amounts = [_amount(item) for item in items]
+    wide = max(map(len, amounts), default=0)
+    rows = [[str(item["name"]), amount.rjust(max(wide, 7)), _state(item)] for item, amount in zip(items, amounts, strict=True)]
     lines: list[str] = []
     for item, block in zip(items, blocks(rows, "    "), strict=True):
         lines += block
-        if item.get("action"):
-            lines += hint(str(item["action"]), "      ")
-        else:
-            lines += _next_action(str(mandate["name"]), str(item["name"]), str(item.get("state")))
+        lines += _what_to_do(item) or _next_action(str(mandate["name"]), str(item["name"]), str(item.get("state")))
+        lines += _also(item)
     return lines
+
+
+def _amount(item: Json) -> str:
+    """“2.1 MB”, or for a folder “12 files, 3.0 MB”."""
+    amount = size(item.get("size"))
+    return f"{count(item['files'], 'file')}, {amount}" if item.get("files") is not None else amount
+
+
+def _what_to_do(item: Json) -> list[str]:
+    commands = [str(one) for one in item.get("commands") or ()]
+    if not item.get("action"):
+        return []
+    lines = hint(str(item["action"]), "      ", then=commands[0] if len(commands) == 1 else "")
+    return lines + ([f"          {one}" for one in commands] if len(commands) > 1 else [])
+
+
+def _also(item: Json) -> list[str]:
+    """What else in a folder is not up to date, beside the gravest thing, which was said already."""
+    others = [one for one in item.get("attention", ()) if one.get("reason") != item.get("reason") and one.get("state") not in _QUIET]
+    lines = [line for one in others[:_AT_MOST] for line in paragraph(f"also: {one['reason']}", "        ", "      ")]
+    more = len(others) - _AT_MOST
+    return lines + ([f"      and {more} more: p2psync status --json lists them"] if more > 0 else [])
 
 
 def _state(item: Json) -> str:
     said = _SAY.get(str(item.get("state")), str(item.get("state")))
-    if reason := item.get("reason"):
+    if (reason := item.get("reason")) and item.get("state") == "sending":
+        return str(reason)
+    if reason:
         return f"{said.partition(':')[0]}: {reason}"
     since = f" since {moment(item['since'])}" if item.get("since") and item.get("state") not in _QUIET else ""
     return said + since + (f" ({item['who']})" if item.get("who") else "")

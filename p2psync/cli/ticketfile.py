@@ -4,6 +4,7 @@ A ticket lets its bearer in: it never lands in a folder that p2psync shares, and
 """
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ _MAX_NAME = 200
 
 
 class TicketUnreadable(UserError):
-    """The ticket “{path}” cannot be read: {why}."""
+    """The ticket “{path}” cannot be read: {why}. Check the name, and whether the stick is plugged in."""
 
 
 class TicketTooLong(UserError):
@@ -91,7 +92,8 @@ def new_ticket(path: Path) -> Iterator[IO[str]]:
     except FileExistsError:
         raise TicketExists(path=path) from None
     except OSError as e:
-        raise TicketUnwritable(path=path, why=_reason(e)) from None
+        why = f"there is no folder “{path.parent}”" if e.errno == errno.ENOENT else _reason(e)
+        raise TicketUnwritable(path=path, why=why) from None
     try:
         with file:
             yield file
@@ -109,5 +111,15 @@ def is_private(path: Path) -> bool:
     return path.stat().st_mode & 0o077 == 0
 
 
+_WHY = {
+    errno.ENOENT: "there is no such file",
+    errno.EISDIR: "it is a folder",
+    errno.ENOTDIR: "something above it is a file",
+    errno.EACCES: "you may not do that there",
+    errno.EROFS: "the disk is write-protected",
+    errno.ENOSPC: "the disk is full",
+}
+
+
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    return _WHY.get(error.errno or 0) or (error.strerror or str(error)).lower()

@@ -1,6 +1,7 @@
 """The acts of people: founding, attaching, sharing, inviting, subscribing, choosing. Each is refused as a whole or done as a whole."""
 
 import pwd
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ from p2psync.edge.caller import Caller
 from p2psync.engine.attention import ORDER
 from p2psync.engine.invitation import draft, ticket_for
 from p2psync.store import attaching, resolving, versions
+from p2psync.store.mandatefolder import check_place, default_place, make_folder
 from p2psync.values.acts import Grant, Role
 from p2psync.values.content import File
 from p2psync.values.entry import Act
 from p2psync.values.errors import BadName, UserError
 from p2psync.values.keys import Secret
-from p2psync.values.names import InviteId, RelPath, component_fault, escaped, label
+from p2psync.values.names import DeviceId, InviteId, RelPath, escaped, label
 from p2psync.values.record import Kind
 from p2psync.values.ticket import Ticket
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.office import Office
 
+MEETING_S = 10.0
+"""Two machines that have just met speak of every mandate they share within this time, or of none that the other still has."""
 SUBSCRIBE_S = 15.0
 """How long a subscription is waited for; afterwards it goes on by itself."""
 
@@ -31,32 +35,20 @@ class NameTaken(UserError):
     """There is a mandate “{name}” on this machine already. Choose another name; nothing was changed."""
 
 
-class FolderTaken(UserError):
-    """The folder {folder} belongs to the mandate “{mandate}” already. Choose another one with --folder; nothing was changed."""
-
-
-class FolderOwn(UserError):
-    """The folder {folder} is where p2psync keeps its own data. Choose another one with --folder; nothing was changed."""
-
-
-class FolderUnusable(UserError):
-    """The folder {folder} cannot be used: {why}. Choose another one with --folder; nothing was changed."""
-
-
 class NotShared(UserError):
-    """“{mandate}” is local to this machine, so nobody can join it. First: p2psync share “{mandate}”."""
+    """“{mandate}” is local to this machine, so nobody can join it. Share it first: {command}"""
 
 
 class AlreadyRegistered(UserError):
-    """The mandate “{name}” of this ticket is among the mandates of this machine already. There is nothing to do; erase the ticket."""
+    """The mandate “{name}” of this ticket is open on this machine already. The ticket is for another machine; nothing was changed."""
 
 
 class UnknownRole(UserError):
-    """There is no role “{role}”. A ticket gives the role editor or reader."""
+    """There is no role “{role}”. A ticket makes an editor or a reader; an owner is made afterwards, with “p2psync promote”."""
 
 
 class NoSuchParticipant(UserError):
-    """“{name}” does not take part in “{mandate}”. `p2psync participants` lists who does."""
+    """Nobody called “{name}” takes part in “{mandate}”. “p2psync participants” lists who does."""
 
 
 class SeveralParticipants(UserError):
@@ -64,11 +56,18 @@ class SeveralParticipants(UserError):
 
 
 class OnlyOwnersPromote(UserError):
-    """Only an owner of “{mandate}” can make somebody an owner."""
+    """Only an owner of “{mandate}” can give somebody another role. Ask {owners} to do it; nothing was changed."""
+
+
+class OnlyUpwards(UserError):
+    """{person} is {role} of “{mandate}”, which allows more than that. A role cannot be taken back; nothing was changed."""
 
 
 class NothingHalted(UserError):
-    """Nothing called “{name}” waits for a confirmation in “{mandate}”."""
+    """Nothing called “{name}” waits for a confirmation in “{mandate}”. “p2psync status” shows what does; nothing was changed."""
+
+
+_A = {Role.READER: "a reader", Role.EDITOR: "an editor", Role.OWNER: "an owner"}
 
 
 def full_name(caller: Caller) -> str:
@@ -80,13 +79,16 @@ def full_name(caller: Caller) -> str:
         return label(caller.user or f"user {caller.uid}")
 
 
-async def create(office: "Office", name: str, wanted: list[Path], folder: Path | None, caller: Caller) -> dict[str, Any]:
-    """Found a mandate, local to this machine, with files attached."""
+async def create(
+    office: "Office", name: str, wanted: list[Path], folder: Path | None, person: str | None, caller: Caller
+) -> dict[str, Any]:
+    """Found a mandate, local to this machine, with files attached; ``person`` is its owner's name, by default the caller's."""
     name = label(name, 128)
+    person = full_name(caller) if person is None else label(person)
     if any(books.name.casefold() == name.casefold() for books in office.books()):
         raise NameTaken(name=escaped(name))
-    place = _folder(office, name, folder)
-    books = await trio.to_thread.run_sync(office.home.found, name, full_name(caller), office.device_name, office.platform, place)
+    place = await trio.to_thread.run_sync(_folder, office, name, folder)
+    books = await trio.to_thread.run_sync(office.home.found, name, person, office.device_name, office.platform, place)
     try:
         _, found = (
             await trio.to_thread.run_sync(attaching.attach, books, office.books(), office.config.home, wanted, caller.user)
@@ -96,11 +98,12 @@ async def create(office: "Office", name: str, wanted: list[Path], folder: Path |
     except BaseException:
         await trio.to_thread.run_sync(office.home.abandon, books)
         raise
+    await trio.to_thread.run_sync(make_folder, place)
     mandate = await office.open(books)
     shown = ", ".join(f"“{n}”" for n, _ in found)
     attached = f" with {shown}" if found else ""
     return {
-        "message": f"The mandate “{name}” was created{attached}; it is local to this machine until you share it.",
+        "message": f"The mandate “{name}” was created{attached}.",
         "mandate": {"id": mandate.id.hex(), "name": name},
         "folder": str(place),
     }
@@ -117,7 +120,7 @@ async def attach(office: "Office", mandate: "Mandate", wanted: list[Path], by: s
 
     found = await mandate.between_rounds(work)
     mandate.look_over({name for name, _ in found})
-    renamed = [f"{path} is called “{name}” there" for name, path in found if name.text != path.name]
+    renamed = [f"{path} is called “{name}” there" for name, path in found if name != RelPath.from_disk(path.name)]
     shown = ", ".join(f"“{name}”" for name, _ in found)
     return {
         "message": f"{shown} {'is' if len(found) == 1 else 'are'} attached to “{mandate.books.name}”." + "".join(f" {r}." for r in renamed),
@@ -147,16 +150,18 @@ async def share(office: "Office", mandate: "Mandate") -> dict[str, Any]:
     await trio.to_thread.run_sync(mandate.books.ledger.put, "shared", b"1")
     office.members_changed()
     office.changed(mandate.id)
-    return {"message": f"“{name}” is shared: it can now be joined with a ticket. Next: p2psync invite “{name}” --for NAME."}
+    return {"message": f"“{name}” is shared: it can now be joined with a ticket."}
 
 
 async def invite(office: "Office", mandate: "Mandate", person: str, role: str, lasts_s: int) -> dict[str, Any]:
     """Mint a ticket for one new participant."""
     books = mandate.books
     if not books.shared:
-        raise NotShared(mandate=escaped(books.name))
+        raise NotShared(mandate=escaped(books.name), command=f"p2psync share {shlex.quote(books.name)}")
     if role not in ("editor", "reader"):
         raise UnknownRole(role=escaped(role))
+
+    hints = office.own_hints()
 
     def work() -> tuple[bytes, int, InviteId]:
         now = office.now_ms()
@@ -173,7 +178,6 @@ async def invite(office: "Office", mandate: "Mandate", person: str, role: str, l
         record = books.act(Kind.INVITE, drafted.invite.pack())
         mandate.note_new([record])
         secret = books.secret.group[-1][1]
-        hints = office.own_hints()
         text = ticket_for(books.roster, record, office.home.keys, drafted, secret, hints, name=books.name, now_ms=now)
         return text, drafted.invite.not_after_ms, drafted.invite.invite
 
@@ -216,8 +220,8 @@ async def subscribe(office: "Office", text: str, folder: Path | None, person: st
         raise AlreadyRegistered(name=escaped(ticket.name))
     if ticket.invite not in office.joinings:
         ticket.check_time(office.now_ms())
-        place = _folder(office, ticket.name, folder)
-        name = label(person) if person else label(ticket.invitation.facts.label)
+        name = label(ticket.invitation.facts.label if person is None else person)
+        place = await trio.to_thread.run_sync(_folder, office, ticket.name, folder)
         joining = await trio.to_thread.run_sync(
             office.home.begin_joining, ticket, text.encode(), name, office.device_name, office.platform, place
         )
@@ -233,32 +237,36 @@ async def subscribe(office: "Office", text: str, folder: Path | None, person: st
     if mandate is not None:
         with trio.move_on_after(5):
             await _until(office, lambda: mandate.books.me is not None and mandate.idle)
-        return {"message": f"“{ticket.name}” is open on this machine, in {joining.folder}.", **facts}
+        return {"message": f"“{ticket.name}” is open on this machine.", **facts}
     if refusal is not None:
         raise refusal
     return {
-        "message": f"The ticket is good, but no machine of “{ticket.name}” answers yet. It opens by itself as soon as one of them,"
-        f" for instance that of {ticket.issuer_name}, is on and in the same network.",
+        "message": f"No machine of “{ticket.name}” answers yet. It opens here by itself as soon as one of them, for instance that of"
+        f" {ticket.issuer_name}, is on and in the same network.",
         **facts,
     }
 
 
-async def promote(office: "Office", mandate: "Mandate", name: str) -> dict[str, Any]:
-    """Make a participant an owner."""
+async def promote(mandate: "Mandate", name: str, role: str) -> dict[str, Any]:
+    """Make a participant an owner, or a reader an editor."""
     books = mandate.books
+    if role not in ("editor", "owner"):
+        raise UnknownRole(role=escaped(role))
     if books.me is None or books.me.role < Role.OWNER:
-        raise OnlyOwnersPromote(mandate=escaped(books.name))
+        raise OnlyOwnersPromote(mandate=escaped(books.name), owners=books.roster.owners)
     found = [m for m in books.roster.members().values() if m.person.casefold() == name.casefold()]
     found = found or [m for m in books.roster.members().values() if m.device.hex().startswith(name.lower()) and len(name) >= 4]
     if not found:
         raise NoSuchParticipant(name=escaped(name), mandate=escaped(books.name))
     if len(found) > 1:
         raise SeveralParticipants(name=escaped(name), mandate=escaped(books.name))
-    member = found[0]
-    if member.role == Role.OWNER:
-        return {"message": f"{member.person} is an owner of “{books.name}” already."}
-    await mandate.between_rounds(lambda: mandate.note_new([books.act(Kind.GRANT, Grant(member.device, Role.OWNER).pack())]))
-    return {"message": f"{member.person} is now an owner of “{books.name}”, on the machine {member.device_name}."}
+    member, wanted = found[0], Role[role.upper()]
+    if member.role == wanted:
+        return {"message": f"{member.person} is {_A[wanted]} of “{books.name}” already."}
+    if member.role > wanted:
+        raise OnlyUpwards(person=member.person, role=_A[member.role], mandate=escaped(books.name))
+    await mandate.between_rounds(lambda: mandate.note_new([books.act(Kind.GRANT, Grant(member.device, wanted).pack())]))
+    return {"message": f"{member.person} is now {_A[wanted]} of “{books.name}”, on the machine {member.device_name}."}
 
 
 def conflicts(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
@@ -316,7 +324,7 @@ def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
                 "person": mandate.person(version.device),
                 "device": _device_name(mandate, version),
                 "when_ms": version.time_ms,
-                "size": entry.content.size if entry.content else 0,
+                "size": entry.content.size if entry.content else None,
                 "act": _act(version),
                 "by": entry.by,
                 "current": version.head and not entry.attaches,
@@ -343,7 +351,8 @@ async def restore(mandate: "Mandate", name: str, version: str | None, to: Path |
         return {"message": f"That version of “{name}” was written to {to}."}
     mandate.retry(touched)
     which = f"version {version}" if version else "the shared version"
-    return {"message": f"“{name}” is brought back to {which}; what stood there before is in the history."}
+    before = "what stood there before is in the history" if mandate.books.may_write else "what you had changed in it was never shared"
+    return {"message": f"“{name}” is brought back to {which}; {before}."}
 
 
 async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
@@ -362,26 +371,51 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     }
 
 
-async def wait(office: "Office", mandates: "list[Mandate]", timeout_s: float) -> dict[str, Any]:
-    """Return when this machine and every online participant hold the same versions."""
-    for mandate in mandates:
-        mandate.rescan()
-    with trio.move_on_after(timeout_s):
-        await _until(office, lambda: all(_agreed(mandate) for mandate in mandates))
+async def wait(office: "Office", asked: "Mandate | None", timeout_s: float) -> dict[str, Any]:
+    """Return when this machine and every online participant hold the same versions, of one mandate or of all."""
+    with trio.move_on_after(max(timeout_s, 0)):
+        await office.ready.wait()
+        for mandate in _asked_for(office, asked):
+            mandate.rescan()
+        await _until(office, lambda: not _closed(office, asked) and all(_agreed(office, mandate) for mandate in _asked_for(office, asked)))
         return {"agreed": True, "waiting_for": []}
-    return {"agreed": False, "waiting_for": [line for mandate in mandates for line in _missing(mandate)][:20]}
+    missing = [line for mandate in _asked_for(office, asked) for line in _missing(office, mandate)]
+    starting = [] if office.ready.is_set() else ["p2psync is still opening the mandates of this machine."]
+    return {"agreed": False, "waiting_for": [*starting, *_closed(office, asked), *missing][:20]}
 
 
-def _agreed(mandate: "Mandate") -> bool:
-    return mandate.agrees_here and all(mandate.in_sync(conversation) for conversation in mandate.conversations)
+def _asked_for(office: "Office", asked: "Mandate | None") -> "list[Mandate]":
+    return list(office.mandates.values()) if asked is None else [asked]
 
 
-def _missing(mandate: "Mandate") -> list[str]:
+def _closed(office: "Office", asked: "Mandate | None") -> list[str]:
+    """Of what no machine can agree because it could not be opened here; nothing when one mandate is asked for, which is open."""
+    return [] if asked is not None else [str(problem) for key, problem in office.problems.items() if key.startswith("open ")]
+
+
+def _agreed(office: "Office", mandate: "Mandate") -> bool:
+    if mandate.books.me is None or not mandate.agrees_here or _meeting(office, mandate):
+        return False
+    return all(mandate.in_sync(conversation) for conversation in mandate.conversations)
+
+
+def _meeting(office: "Office", mandate: "Mandate") -> "list[DeviceId]":
+    """The participants that are online and have not begun to speak of this mandate: it takes them a moment."""
+    talking = {conversation.device for conversation in mandate.conversations}
+    soon = {device for device, peer in office.links.items() if trio.current_time() - peer.since < MEETING_S}
+    return [device for device in mandate.books.roster.members() if device in soon and device not in talking]
+
+
+def _missing(office: "Office", mandate: "Mandate") -> list[str]:
     """Why the machines do not agree yet, as sentences."""
     found = []
     name = mandate.books.name
+    found += [f"{mandate.person(device)} has just come online." for device in _meeting(office, mandate)]
+    found += [str(problem) for key, problem in office.problems.items() if key == f"mandate {mandate.id.hex()}"]
+    if mandate.books.me is None:
+        found.append(f"No other machine has told this one yet that it takes part in “{name}”.")
     for shown, why in sorted(mandate.attention.items(), key=lambda pair: ORDER.index(pair[1].state)):
-        if why.state != "conflict":
+        if mandate.is_behind(shown):
             found.append(why.reason(path=shown, mandate=name))
     found += [f"{mandate.person(c.device)} has not everything of “{name}” yet." for c in mandate.conversations if not mandate.in_sync(c)]
     if not found and not mandate.idle:
@@ -390,28 +424,14 @@ def _missing(mandate: "Mandate") -> list[str]:
 
 
 async def _until(office: "Office", condition: Any) -> None:
-    with office.watch() as channel:
+    with office.news.reading() as reader:
         while not condition():
             with trio.move_on_after(0.5):
-                await channel.receive()
+                await reader.next()
 
 
-def _folder(office: "Office", name: str, folder: Path | None) -> Path:
+def _folder(office: "Office", name: str, asked: Path | None) -> Path:
     """Where the files of a mandate appear on this machine; checked, not made."""
-    if folder is None:
-        safe = "".join("-" if component_fault(c) and c != " " and c != "." else c for c in name).rstrip(". ") or "mandate"
-        folder = office.config.folders / safe
-    for own in office.state_folders():
-        if folder == own or own in folder.parents or folder in own.parents:
-            raise FolderOwn(folder=escaped(str(folder)))
-    for books in office.books():
-        taken = [books.folder, *(location.path for location in books.locations().values() if not location.single)]
-        if any(folder == t or t in folder.parents or folder in t.parents for t in taken):
-            raise FolderTaken(folder=escaped(str(folder)), mandate=escaped(books.name))
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise FolderUnusable(folder=escaped(str(folder)), why="it is a file")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise FolderUnusable(folder=escaped(str(folder)), why=e.strerror or "unknown reason") from None
+    folder = asked or default_place(name, office.config.folders)
+    check_place(folder, office.config.home, office.books())
     return folder

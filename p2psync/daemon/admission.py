@@ -96,7 +96,7 @@ async def admit(office: "Office", link: Link) -> None:
 def _decide(office: "Office", mandate: "Mandate", link: Link, device: Record, join: Record) -> Admission | Refusal:
     books = mandate.books
     now = office.now_ms()
-    met = addresses.last_met(books.ledger.read())
+    met = addresses.last_met(books.ledger.read()) | {conversation.device: now for conversation in list(mandate.conversations)}
     fresh = any(now - seen < FRESH_MS for other, seen in met.items() if other != join.device)
     answer = consider_join(books.roster, device, join, me=office.device, peer_key=link.peer_key, now_ms=now, fresh=fresh)
     if isinstance(answer, Refusal) or answer.witness is None:

@@ -35,6 +35,12 @@ class Config:
     folders: Path
     group: str | None = None
 
+    @property
+    def only_host(self) -> str | None:
+        """The one address to listen at; None when it is those of the interfaces."""
+        host, _ = self.listen
+        return None if host is None or ipaddress.ip_address(host).is_unspecified else host
+
     @classmethod
     def resolve(
         cls,

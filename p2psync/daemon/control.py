@@ -1,6 +1,7 @@
 """What each request on the status socket does. The words are the command line's; the sentences are for people."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from p2psync.daemon.office import Office
 
 
+EVENTS_S = 0.05
+"""Between two events at least: a watcher asks for the status after each."""
+STARTING_S = 5.0
+"""So long a request waits for the mandates to be opened; the status does not wait."""
+
+
 class UnknownMandate(UserError):
-    """There is no mandate “{name}” on this machine. `p2psync mandates` lists those there are."""
+    """There is no mandate “{name}” on this machine. “p2psync mandates” lists those there are."""
 
 
 class AmbiguousMandate(UserError):
@@ -26,6 +33,9 @@ class AmbiguousMandate(UserError):
 
 class BadBody(UserError):
     """The request lacks “{field}”, or it is not {kind}."""
+
+
+_LONGEST_WAIT_S = 10**9
 
 
 class Control:
@@ -64,6 +74,9 @@ class Control:
             P2psyncError: refused, with the sentence.
         """
         read, act = self._reads.get(request.path), self._acts.get(request.path)
+        if request.path not in ("/v1/status", "/v1/events", "/v1/wait"):
+            with trio.move_on_after(STARTING_S):
+                await self._office.ready.wait()
         if request.method == "GET" and read is not None:
             return await read(request)
         if request.method == "POST" and act is not None:
@@ -89,7 +102,7 @@ class Control:
 
     def _asked(self, request: Request) -> "Mandate | None":
         name = request.query.get("mandate")
-        return self._mandate(name) if name else None
+        return None if name is None else self._mandate(name)
 
     def _of(self, request: Request) -> "Mandate":
         return self._mandate(_text(request, "mandate"))
@@ -97,9 +110,11 @@ class Control:
     # ---- reading
 
     async def _status(self, request: Request) -> Reply:
+        await status.ready_to_tell(self._office.mandates.values())
         return Reply(200, status.status(self._office, self._asked(request)))
 
     async def _mandates(self, request: Request) -> Reply:
+        await status.ready_to_tell(self._office.mandates.values())
         rows = [status.of_mandate(self._office, mandate) for mandate in self._office.mandates.values()]
         shown = [{key: row[key] for key in ("id", "name", "state", "folder", "role", "summary")} for row in rows]
         return Reply(200, {"mandates": sorted(shown, key=lambda row: str(row["name"]).casefold())})
@@ -111,32 +126,36 @@ class Control:
     async def _conflicts(self, request: Request) -> Reply:
         only = self._asked(request)
         mandates = [only] if only else list(self._office.mandates.values())
-        return Reply(200, {"conflicts": [row for mandate in mandates for row in acts.conflicts(self._office, mandate)]})
+        found = [await mandate.in_thread(partial(acts.conflicts, self._office, mandate)) for mandate in mandates]
+        return Reply(200, {"conflicts": [row for rows in found for row in rows]})
 
     async def _history(self, request: Request) -> Reply:
         mandate = self._mandate(request.query.get("mandate", ""))
         name = request.query.get("name") or None
-        return Reply(200, {"versions": await trio.to_thread.run_sync(acts.history, mandate, name)})
+        return Reply(200, {"versions": await mandate.in_thread(partial(acts.history, mandate, name))})
 
     async def _metrics(self, request: Request) -> Reply:
+        await status.ready_to_tell(self._office.mandates.values())
         return Reply(200, status.metrics(self._office))
 
     async def _events(self, request: Request) -> Stream:
         return Stream(self._changes())
 
     async def _changes(self) -> AsyncGenerator[tuple[str, Any], None]:
-        with self._office.watch() as channel:
+        with self._office.news.reading() as reader:
             yield "changed", {"mandate": None}
-            async for mandate in channel:
+            while True:
+                mandate = await reader.next()
                 yield "changed", {"mandate": mandate.hex() if mandate else None}
+                await trio.sleep(EVENTS_S)
 
     # ---- acts
 
     async def _create(self, request: Request) -> dict[str, Any]:
-        folder = request.body.get("folder")
-        return await acts.create(
-            self._office, _text(request, "name"), _paths(request), Path(folder) if isinstance(folder, str) else None, request.caller
-        )
+        body = request.body
+        folder = Path(body["folder"]) if isinstance(body.get("folder"), str) else None
+        person = body["as"] if isinstance(body.get("as"), str) else None
+        return await acts.create(self._office, _text(request, "name"), _paths(request), folder, person, request.caller)
 
     async def _attach(self, request: Request) -> dict[str, Any]:
         return await acts.attach(self._office, self._of(request), _paths(request), request.caller.user)
@@ -166,7 +185,7 @@ class Control:
         )
 
     async def _promote(self, request: Request) -> dict[str, Any]:
-        return await acts.promote(self._office, self._of(request), _text(request, "for"))
+        return await acts.promote(self._of(request), _text(request, "for"), str(request.body.get("role") or "owner"))
 
     async def _resolve(self, request: Request) -> dict[str, Any]:
         return await acts.resolve(self._of(request), _text(request, "name"), _text(request, "keep"), request.caller.user)
@@ -186,16 +205,16 @@ class Control:
 
     async def _wait(self, request: Request) -> dict[str, Any]:
         name = request.body.get("mandate")
-        mandates = [self._mandate(name)] if isinstance(name, str) and name else list(self._office.mandates.values())
+        mandate = self._mandate(name) if isinstance(name, str) else None
         timeout = request.body.get("timeout_s", 20)
-        if not isinstance(timeout, int | float):
+        if not isinstance(timeout, int | float) or not 0 <= timeout <= _LONGEST_WAIT_S:
             raise BadBody(field="timeout_s", kind="a number of seconds")
-        return await acts.wait(self._office, mandates, float(timeout))
+        return await acts.wait(self._office, mandate, float(timeout))
 
 
 def _text(request: Request, field: str) -> str:
     value = request.body.get(field)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
         raise BadBody(field=field, kind="a text")
     return value
 

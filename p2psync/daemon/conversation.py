@@ -4,15 +4,18 @@ Records flow by comparing journals: each side tells its heads, asks for what it 
 waits until what it stands on is there. Content flows on request only.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from p2psync.engine import messages as m
+from p2psync.store.books import Accepted
 from p2psync.store.journal import Log
 from p2psync.values.content import Content
 from p2psync.values.digest import Digest
+from p2psync.values.errors import P2psyncError, PeerError, UserError
 from p2psync.values.names import DeviceId
 from p2psync.values.record import Record
 
@@ -20,10 +23,18 @@ if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.peer import Peer
 
+T = TypeVar("T")
+
 _RECORDS = 192 * 1024
 """Bytes of records in one message."""
-_EARLY = 2000
-"""Records kept that came before what they stand on, for each peer."""
+ANSWER_S = 60.0
+"""Seconds without progress after which records are asked of somebody else."""
+AGAIN_S = 5.0
+"""Seconds between two answers to heads; and at most between two times that a peer is asked for all that it lacked."""
+
+
+class BadRecord(PeerError):
+    """The other machine sent a record that no honest machine passes on: {why}."""
 
 
 class Conversation:
@@ -36,22 +47,30 @@ class Conversation:
         self.device: DeviceId = peer.device
         self.held: m.Held | None = None
         self.theirs: dict[Log, int] = {}
-        self._early: list[bytes] = []
         self._asked: dict[Log, int] = {}
+        self._asked_at = 0.0
+        self._mute = False
         self._told: m.Held | None = None
+        self._owes_heads = False
+        self._heads_at = -AGAIN_S
+        self._more_at = 0.0
+        self._has_more = False
 
     # ---- what we say
 
     def begin(self) -> None:
         """Tell what we have: the first words about this mandate."""
-        self.peer.say(self._heads())
+        self._say_heads()
         self.tell_held()
         members = (*self.peer.whereabouts(), *self.mandate.addresses_of_others(self.device))[: m.MAX_DEVICES]
         if members:
             self.peer.say(m.Whereabouts(self.handle, members))
 
     def push(self, records: Iterable[Record]) -> None:
-        """Send new records at once, those that the peer is not known to have."""
+        """Send new records at once, those that the peer is not known to have; when it is slow to take them, tell it later to ask."""
+        if self.peer.crowded:
+            self._owes_heads = True
+            return
         raws = []
         for record in records:
             if self.theirs.get(record.log, 0) < record.seq:
@@ -59,6 +78,12 @@ class Conversation:
                 self.theirs[record.log] = record.seq
         for batch in _batches(raws):
             self.peer.say(m.Records(self.handle, tuple(batch)))
+
+    def catch_up(self) -> None:
+        """What waited to be sent was taken: tell what there is, if news was held back."""
+        if self._owes_heads:
+            self._owes_heads = False
+            self._say_heads()
 
     def tell_held(self) -> None:
         """Tell how far our disk is, when that changed."""
@@ -77,11 +102,12 @@ class Conversation:
                 ranges.append(m.LogRange(*log, have + 1, seq))
                 self._asked[log] = seq
         if ranges:
-            self.peer.say(m.Want(self.handle, tuple(ranges)))
+            self._asked_at = trio.current_time()
+            self.peer.say(m.Want(self.handle, tuple(ranges[: m.MAX_LOGS])))
 
     def is_asked(self, log: Log, seq: int) -> bool:
-        """Whether this peer has been asked for that log up to ``seq`` and has not answered yet."""
-        return self._asked.get(log, 0) >= seq
+        """Whether this peer has been asked for that log up to ``seq``, and is expected to answer."""
+        return not self._mute and self._asked.get(log, 0) >= seq
 
     def ask_chunks(self, ids: list[Digest]) -> None:
         """Ask for chunks."""
@@ -91,59 +117,99 @@ class Conversation:
         """Ask for one page of a chunk list."""
         self.peer.say(m.WantListing(self.handle, content.listing, page))
 
-    def _heads(self) -> m.Heads:
-        ends = self.mandate.books.journal.ends
-        return m.Heads(self.handle, tuple(m.LogHead(*log, end.seq, end.id) for log, end in sorted(ends.items())))
+    def look_after(self) -> None:
+        """Every few seconds: let others be asked for the records that this peer told of and does not give."""
+        if self._asked and trio.current_time() - self._asked_at >= ANSWER_S:
+            self._mute = True
+            ours = self.mandate.books.journal.ends
+            self.theirs = {log: seq for log, seq in self.theirs.items() if log in ours and ours[log].seq >= seq}
+            self._asked.clear()
+            self.mandate.ask_others(self)
+
+    def _say_heads(self) -> None:
+        self._heads_at = trio.current_time()
+        ends = sorted(self.mandate.books.journal.ends.items())[: m.MAX_LOGS]
+        self.peer.say(m.Heads(self.handle, tuple(m.LogHead(*log, end.seq, end.id) for log, end in ends)))
 
     # ---- what we hear
 
     async def heard(self, message: object) -> None:
         """Take one message about this mandate."""
+        fetcher = self.mandate.fetcher
         match message:
             case m.Heads():
-                self.theirs = {(head.device, head.incarnation): head.seq for head in message.logs}
-                self._asked.clear()
-                self.ask()
+                self._compare(message)
             case m.Want():
                 self.peer.serve(lambda: self._serve_records(message))
             case m.Records():
                 await self._take(message.records)
             case m.WantChunks():
-                self.peer.serve(lambda: self._serve_chunks(message))
+                self.peer.serve_content(lambda: self._serve_chunks(message))
             case m.Chunk():
-                await self.mandate.fetcher.chunk(self, message.id, message.data)
+                await fetcher.chunk(self, message.id, message.data)
             case m.NoChunk():
-                self.mandate.fetcher.no_chunk(self, message.id)
+                fetcher.no_chunk(self, message.id)
             case m.WantListing():
-                self.peer.serve(lambda: self._serve_listing(message))
+                self.peer.serve_content(lambda: self._serve_listing(message))
             case m.Listing():
-                await self.mandate.fetcher.page(self, message)
+                await fetcher.page(self, message)
             case m.NoListing():
-                self.mandate.fetcher.no_listing(self, message.listing)
+                fetcher.no_listing(self, message.listing)
             case m.Held():
-                self.held = message
-                self.mandate.fetcher.has_more(self)
-                self.mandate.changed()
+                self._take_held(message)
             case m.Whereabouts():
-                self.mandate.hear_of(message.members)
+                self.peer.heard_of(self.mandate, message)
+
+    def _compare(self, heads: m.Heads) -> None:
+        """The peer's heads: ask for what we lack; one that compares again and lacks something is told ours, not too often."""
+        first = not self.theirs
+        self.theirs = {(head.device, head.incarnation): head.seq for head in heads.logs}
+        self._asked.clear()
+        self.ask()
+        ours = self.mandate.books.journal.ends
+        lacks = any(self.theirs.get(log, 0) < end.seq for log, end in ours.items())
+        if lacks and not first and trio.current_time() - self._heads_at >= AGAIN_S:
+            self._say_heads()
+
+    def _take_held(self, held: m.Held) -> None:
+        before, self.held = self.held, held
+        more = before is None or held.view != before.view or held.files < before.files or held.bytes < before.bytes
+        if more and not self._has_more:
+            self._has_more = True
+            self.peer.later(self._more_at - trio.current_time(), self._ask_again)
+        self.mandate.changed()
+
+    def _ask_again(self) -> None:
+        """The more it said to lack, the longer until it is asked for all of that once more."""
+        lacked = self.mandate.fetcher.has_more(self)
+        self._has_more, self._more_at = False, trio.current_time() + min(lacked / 1000, AGAIN_S)
 
     async def _take(self, raws: tuple[bytes, ...]) -> None:
-        accepted = await self.mandate.accept([*self._early, *raws], self)
+        accepted = await self.mandate.accept(list(raws), self)
         for record in [*accepted.new, *accepted.early]:
-            if self.theirs.get(record.log, 0) < record.seq:
+            if self.theirs.get(record.log, 0) < record.seq and (record.log in self.theirs or len(self.theirs) < m.MAX_LOGS):
                 self.theirs[record.log] = record.seq
-        self._early = [record.raw for record in accepted.early][-_EARLY:]
+        self._note_progress(accepted)
+        if accepted.fault is not None:
+            raise accepted.fault
+        if accepted.early and not self._asked and trio.current_time() - self._heads_at >= AGAIN_S:
+            self._say_heads()
+        self.ask()
+
+    def _note_progress(self, accepted: Accepted) -> None:
+        if accepted.new:
+            self._asked_at, self._mute = trio.current_time(), False
         ends = self.mandate.books.journal.ends
         self._asked = {log: seq for log, seq in self._asked.items() if log not in ends or ends[log].seq < seq}
-        if self._early and not self._asked:
-            self.peer.say(self._heads())
-        self.ask()
+
+    # ---- what we give
 
     async def _serve_records(self, want: m.Want) -> None:
         ranges = {(r.device, r.incarnation): (r.first, r.last) for r in want.ranges}
         after = 0
         while True:
-            raws, after = await trio.to_thread.run_sync(self.mandate.books.journal.tails, ranges, _RECORDS, after)
+            answer = await self._read(partial(self.mandate.books.journal.tails, ranges, _RECORDS, after))
+            raws, after = answer or ([], 0)
             if raws:
                 await self.peer.link.send(m.Records(self.handle, tuple(raws)))
             if not after:
@@ -151,7 +217,7 @@ class Conversation:
 
     async def _serve_chunks(self, want: m.WantChunks) -> None:
         for digest in want.ids:
-            data = await trio.to_thread.run_sync(self.mandate.sources.chunk, digest)
+            data = await self._read(partial(self.mandate.sources.chunk, digest))
             if data is None:
                 await self.peer.link.send(m.NoChunk(self.handle, digest))
             else:
@@ -159,13 +225,22 @@ class Conversation:
                 self.mandate.bytes_out += len(data)
 
     async def _serve_listing(self, want: m.WantListing) -> None:
-        packed = await trio.to_thread.run_sync(self.mandate.packed_listing, want.listing)
+        packed = await self._read(partial(self.mandate.packed_listing, want.listing))
         pages = 0 if packed is None else -(-len(packed) // m.LISTING_PAGE)
         if packed is None or want.page >= pages:
             await self.peer.link.send(m.NoListing(self.handle, want.listing))
             return
         data = packed[want.page * m.LISTING_PAGE : (want.page + 1) * m.LISTING_PAGE]
         await self.peer.link.send(m.Listing(self.handle, want.listing, want.page, pages, data))
+
+    async def _read(self, work: Callable[[], T | None]) -> T | None:
+        """Read something in a thread; what our own disk does not let us read we do not have, which costs no link."""
+        try:
+            return await self.mandate.in_thread(work)
+        except P2psyncError as e:
+            if isinstance(e, UserError):
+                self.mandate.troubled("reading", e)
+            return None
 
 
 def _batches(raws: list[bytes]) -> Iterable[list[bytes]]:

@@ -1,19 +1,20 @@
 """Fetching what one mandate's files lack: chunk lists page by page, chunks from whoever has them, written down in batches.
 
 Nothing is a task of its own to lose: wants are derived anew after each round, and what has arrived is in the vault or in a staging
-file, where the next round finds it.
+file, where the next round finds it. Who has what, and who is asked for what, is decided in engine/transfer and engine/pages.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from p2psync.engine.pages import Pages
 from p2psync.engine.transfer import Transfer
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.jobs import Want
-from p2psync.values.content import MAX_LISTING, Content, Listing
+from p2psync.values.content import Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import Malformed, UserError
 from p2psync.values.names import RelPath
@@ -24,118 +25,171 @@ if TYPE_CHECKING:
 
 _BUFFER = 32 * 1024 * 1024
 """Bytes that may have arrived and not be written; then the links wait."""
+PAUSE_S = 20.0
+"""After something could not be written, nothing is asked for so long."""
 
 
 @dataclass
-class _ListingWant:
-    content: Content
-    pages: dict[int, bytes] = field(default_factory=dict)
-    asked: "Conversation | None" = None
-    lacks: set["Conversation"] = field(default_factory=set)
+class _Lack:
+    """What one path still lacks."""
+
+    path: RelPath
+    want: Want
+    chunks: int
+    size: int
 
 
 class Fetcher:
-    """The wants of one mandate. ``deposit`` writes what arrives; ``ready`` is told the paths that may now be complete."""
+    """The wants of one mandate. ``deposit`` writes what arrives; ``ready`` is told the paths that may now be complete, ``failed`` what
+    could not be written, and ``wrote`` that something was.
+    """
 
-    def __init__(self, deposit: Arrivals, ready: Callable[[set[RelPath]], None], failed: Callable[[UserError], None]) -> None:
+    def __init__(
+        self, deposit: Arrivals, ready: Callable[[set[RelPath]], None], failed: Callable[[UserError], None], wrote: Callable[[], None]
+    ) -> None:
         self._deposit = deposit
-        self._ready = ready
-        self._failed = failed
-        self.wants: dict[RelPath, Want] = {}
-        self._transfer: Transfer[Conversation] = Transfer()
-        self._listings: dict[Digest, _ListingWant] = {}
-        self._paths: dict[Digest, set[RelPath]] = {}
-        self._left: dict[RelPath, int] = {}
-        self._buffer: list[tuple[Digest, bytes]] = []
-        self._buffered = 0
+        self._ready, self._failed, self._wrote = ready, failed, wrote
         self.bytes_in = 0
+        self._conversations: list[Conversation] = []
+        self._forget_wants()
+
+    def _forget_wants(self) -> None:
+        self._lacks: dict[str, _Lack] = {}
+        self._bytes = 0
+        self._transfer: Transfer[Conversation] = Transfer()
+        self._pages: Pages[Conversation] = Pages()
+        self._paths: dict[Digest, set[RelPath]] = {}
+        self._listed: dict[Digest, set[RelPath]] = {}
+        self._buffer: list[tuple[Digest, bytes]] = []
+        self._in_hand: set[Digest] = set()
+        self._buffered = 0
         self._arrived = trio.Event()
         self._room = trio.Event()
-        self._conversations: list[Conversation] = []
+        self._paused_until = -1.0
+
+    def forget(self) -> None:
+        """Drop what is only in memory; who can be asked stays."""
+        for conversation in self._conversations:
+            self._transfer.remove_peer(conversation)
+            self._pages.remove_peer(conversation)
+        self._room.set()
+        self._forget_wants()
+        for conversation in self._conversations:
+            self._add_peer(conversation)
 
     # ---- wants
 
     def update(self, done: set[RelPath], wants: dict[RelPath, Want]) -> None:
         """After a round: these paths want nothing any more, unless they are in ``wants``."""
-        for path in done:
-            old = self.wants.pop(path, None)
-            if old is not None and path not in wants:
-                self._forget(path, old)
+        for path in done | wants.keys():
+            old = self._lacks.pop(path.text, None)
+            if old is not None:
+                self._forget(path, old, wants.get(path))
         for path, want in wants.items():
-            self.wants[path] = want
-            self._left[path] = len(want.chunks)
-            for chunk in want.chunks:
-                self._paths.setdefault(chunk.digest, set()).add(path)
-            self._transfer.want(((chunk.digest, chunk.size) for chunk in want.chunks), of=want.content.size)
-            if want.listing is None:
-                self._listings.setdefault(want.content.listing, _ListingWant(want.content))
-        self._ask_everybody()
+            self._want(path, want)
+        if wants or done:
+            self.ask_everybody()
 
-    def _forget(self, path: RelPath, want: Want) -> None:
-        self._left.pop(path, None)
+    def _want(self, path: RelPath, want: Want) -> None:
+        size = want.content.size if want.listing is None else sum(chunk.size for chunk in want.chunks)
+        self._lacks[path.text] = _Lack(path, want, len(want.chunks), size)
+        self._bytes += size
         for chunk in want.chunks:
-            paths = self._paths.get(chunk.digest, set())
-            paths.discard(path)
-            if not paths:
-                self._paths.pop(chunk.digest, None)
-                self._transfer.drop([chunk.digest])
-        if want.listing is None and not any(w.content.listing == want.content.listing for w in self.wants.values()):
-            self._listings.pop(want.content.listing, None)
+            self._paths.setdefault(chunk.digest, set()).add(path)
+        fresh = (chunk for chunk in want.chunks if chunk.digest not in self._in_hand)
+        self._transfer.want(((chunk.digest, chunk.size) for chunk in fresh), of=want.content.size)
+        if want.listing is None:
+            self._listed.setdefault(want.content.listing, set()).add(path)
+            self._pages.want(want.content)
+
+    def _forget(self, path: RelPath, old: _Lack, new: Want | None) -> None:
+        """Let go of what a path wanted; what it goes on wanting stays asked for."""
+        self._bytes -= old.size
+        kept = {chunk.digest for chunk in new.chunks} if new else set()
+        for chunk in old.want.chunks:
+            paths = self._paths.get(chunk.digest)
+            if paths is not None and chunk.digest not in kept:
+                paths.discard(path)
+                if not paths:
+                    del self._paths[chunk.digest]
+                    self._transfer.drop([chunk.digest])
+        listing = old.want.content.listing
+        if old.want.listing is None and not (new and new.listing is None and new.content.listing == listing):
+            self._listed[listing].discard(path)
+            if not self._listed[listing]:
+                del self._listed[listing]
+                self._pages.drop(listing)
 
     @property
     def missing(self) -> tuple[int, int]:
         """Files and bytes that are wanted and not here."""
-        size = sum(sum(chunk.size for chunk in want.chunks) if want.listing else want.content.size for want in self.wants.values())
-        return len(self.wants), size
+        return len(self._lacks), self._bytes
 
-    def nobody_has(self, path: RelPath) -> bool:
-        """Whether no machine that is online has what this path wants."""
-        want = self.wants.get(path)
-        if want is None:
+    @property
+    def paths(self) -> set[RelPath]:
+        """The paths that want something."""
+        return {lack.path for lack in self._lacks.values()}
+
+    def wants(self, shown: str) -> bool:
+        """Whether the path of this name wants something."""
+        return shown in self._lacks
+
+    def nobody_has(self, shown: str) -> bool:
+        """Whether no machine that is online has what the path of this name wants."""
+        lack = self._lacks.get(shown)
+        if lack is None:
             return False
-        if want.listing is None:
-            listing = self._listings.get(want.content.listing)
-            return listing is None or all(c in listing.lacks for c in self._conversations)
-        return any(self._transfer.nobody_has(chunk.digest) for chunk in want.chunks)
+        if lack.want.listing is None:
+            return self._pages.nobody_has(lack.want.content.listing)
+        return self._transfer.nobody_has(chunk.digest for chunk in lack.want.chunks)
 
     # ---- peers
 
     def join(self, conversation: "Conversation") -> None:
         """This conversation can be asked from now on."""
         self._conversations.append(conversation)
-        self._transfer.add_peer(conversation)
-        self._ask_everybody()
+        self._add_peer(conversation)
+        self.ask(conversation)
+
+    def _add_peer(self, conversation: "Conversation") -> None:
+        self._transfer.add_peer(conversation, conversation.peer.turns.load)
+        self._pages.add_peer(conversation, conversation.peer.turns.load)
 
     def leave(self, conversation: "Conversation") -> None:
         """It has ended; others are asked for what it owed."""
-        if conversation not in self._conversations:
-            return
-        self._conversations.remove(conversation)
-        self._transfer.remove_peer(conversation)
-        for listing in self._listings.values():
-            listing.lacks.discard(conversation)
-            if listing.asked is conversation:
-                listing.asked = None
-        self._ask_everybody()
+        if conversation in self._conversations:
+            self._conversations.remove(conversation)
+            self._transfer.remove_peer(conversation)
+            self._pages.remove_peer(conversation)
+            self.ask_everybody()
 
-    def has_more(self, conversation: "Conversation") -> None:
-        """The peer's disk moved on: it may have what it lacked."""
-        self._transfer.has_more(conversation)
-        for listing in self._listings.values():
-            listing.lacks.discard(conversation)
-        self._ask_everybody()
+    def has_more(self, conversation: "Conversation") -> int:
+        """The peer may have what it lacked, or answer again; how much it lacked."""
+        lacked = self._transfer.has_more(conversation) + self._pages.has_more(conversation)
+        self.ask(conversation)
+        return lacked
 
-    def _ask_everybody(self) -> None:
+    def gave_up(self, conversation: "Conversation") -> None:
+        """The peer has not answered for too long; others are asked for what it owes."""
+        self._transfer.gave_up(conversation)
+        self._pages.gave_up(conversation)
+        self.ask_everybody()
+
+    def ask_everybody(self) -> None:
+        """Ask whoever has room for more."""
         for conversation in self._conversations:
-            self._ask(conversation)
+            self.ask(conversation)
 
-    def _ask(self, conversation: "Conversation") -> None:
-        for listing in self._listings.values():
-            if listing.asked is None and conversation not in listing.lacks:
-                listing.asked = conversation
-                conversation.ask_listing(listing.content, len(listing.pages))
+    def ask(self, conversation: "Conversation") -> None:
+        """Ask this peer for as much as its link takes; it is its turn again when there is room for more."""
+        if trio.current_time() < self._paused_until or not self._lacks:
+            return
+        for content in self._pages.requests(conversation):
+            conversation.ask_listing(content, 0)
         while ids := self._transfer.requests(conversation):
             conversation.ask_chunks(ids)
+        if not conversation.peer.turns.load.light:
+            conversation.peer.turns.wait(conversation)
 
     # ---- what arrives
 
@@ -145,47 +199,65 @@ class Fetcher:
             raise Malformed(why="a chunk with another digest")
         self._transfer.arrived(digest)
         self.bytes_in += len(data)
-        if digest in self._paths:
+        if digest in self._paths and digest not in self._in_hand:
             self._buffer.append((digest, data))
+            self._in_hand.add(digest)
             self._buffered += len(data)
             self._arrived.set()
-        self._ask(conversation)
-        while self._buffered > _BUFFER:
-            self._room = trio.Event()
-            await self._room.wait()
+        conversation.peer.turns.answered()
+        with conversation.peer.turns.held_up():
+            while self._buffered > _BUFFER:
+                self._room = trio.Event()
+                await self._room.wait()
 
     def no_chunk(self, conversation: "Conversation", digest: Digest) -> None:
         """The peer lacks a chunk: another one is asked."""
         self._transfer.lacks(conversation, digest)
-        self._ask_everybody()
+        self._elsewhere(conversation)
 
     async def page(self, conversation: "Conversation", page: "ListingPage") -> None:
         """A page of a chunk list has arrived. Raises: Malformed when the whole list is not the one asked for."""
-        want = self._listings.get(page.listing)
-        if want is None or want.asked is not conversation or page.page != len(want.pages):
+        try:
+            found = self._pages.page(conversation, page.listing, page.page, page.pages, page.data)
+            if found is not None:
+                content, rest = found
+                if isinstance(rest, int):
+                    conversation.ask_listing(content, rest)
+                else:
+                    await self._take_listing(content, rest)
+        except Malformed:
+            self._pages.lacks(conversation, page.listing)
+            raise
+        self.ask(conversation)
+        conversation.peer.turns.answered()
+
+    async def _take_listing(self, content: Content, packed: bytes) -> None:
+        def work() -> None:
+            self._deposit.listing(content, Listing.received(packed, content))
+
+        try:
+            await trio.to_thread.run_sync(work)
+        except UserError as e:
+            self._pages.drop(content.listing)
+            self._could_not_write(e)
             return
-        want.pages[page.page] = page.data
-        if sum(map(len, want.pages.values())) > MAX_LISTING:
-            raise Malformed(why="a chunk list that is too long")
-        if len(want.pages) < page.pages:
-            conversation.ask_listing(want.content, len(want.pages))
-            return
-        packed = b"".join(want.pages[index] for index in range(page.pages))
-        want.pages.clear()
-        want.asked = None
-        listing = Listing.received(packed, want.content)
-        await trio.to_thread.run_sync(self._deposit.listing, want.content, listing)
-        self._listings.pop(page.listing, None)
-        self._ready({path for path, w in self.wants.items() if w.content.listing == page.listing})
+        self._pages.drop(content.listing)
+        self._wrote()
+        self._ready(set(self._listed.get(content.listing, ())))
 
     def no_listing(self, conversation: "Conversation", listing: Digest) -> None:
         """The peer lacks a chunk list: another one is asked."""
-        want = self._listings.get(listing)
-        if want is not None and want.asked is conversation:
-            want.asked = None
-            want.pages.clear()
-            want.lacks.add(conversation)
-            self._ask_everybody()
+        self._pages.lacks(conversation, listing)
+        self.ask(conversation)
+        self._elsewhere(conversation)
+
+    def _elsewhere(self, conversation: "Conversation") -> None:
+        for other in self._conversations:
+            if other is not conversation:
+                self.ask(other)
+        conversation.peer.turns.answered()
+
+    # ---- writing it down
 
     async def write_down(self) -> None:
         """Write what arrives, batch after batch, for as long as the mandate lives."""
@@ -197,19 +269,29 @@ class Fetcher:
                 continue
             try:
                 await trio.to_thread.run_sync(self._deposit.chunks, batch)
-                self._finished(batch)
             except UserError as e:
-                self._failed(e)
+                self._could_not_write(e)
+            else:
+                self._wrote()
+                self._finished(batch)
+            self._in_hand.difference_update(digest for digest, _ in batch)
             self._buffered -= sum(len(data) for _, data in batch)
             self._room.set()
+
+    def _could_not_write(self, error: UserError) -> None:
+        self._paused_until = trio.current_time() + PAUSE_S
+        self._failed(error)
 
     def _finished(self, batch: list[tuple[Digest, bytes]]) -> None:
         """Tell the paths whose last missing chunk was among these."""
         complete: set[RelPath] = set()
-        for digest, _ in batch:
+        for digest, data in batch:
             for path in self._paths.pop(digest, ()):
-                self._left[path] -= 1
-                if not self._left[path]:
+                lack = self._lacks[path.text]
+                lack.chunks -= 1
+                lack.size -= len(data)
+                self._bytes -= len(data)
+                if not lack.chunks:
                     complete.add(path)
         if complete:
             self._ready(complete)

@@ -31,28 +31,23 @@ async def keep(mandate: Mandate, problems: dict[str, UserError], task_status: tr
     """Run ``mandate`` until cancelled, again and again if need be; what is wrong meanwhile is in ``problems``."""
     backoff = Backoff(first=1.0, longest=60.0)
     key = f"mandate {mandate.id.hex()}"
-    started = False
+    task_status.started()
     try:
         while True:
-            since = trio.current_time()
             try:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(mandate.run)
-                    if not started:
-                        task_status.started()
-                        started = True
-                    problems.pop(key, None)
+                    nursery.start_soon(mandate.run)
+                    await trio.sleep(STEADY_S)
+                    backoff.succeeded()
+                    if problems.pop(key, None) is not None:
+                        mandate.changed()
             except* (MandateError, UserError) as trouble:
                 problems[key] = MandateTroubled(mandate=mandate.books.name, why=_first(trouble))
             except* Exception as mistake:
                 log.exception("a mandate is started again")
                 problems[key] = MandateFailed(mandate=mandate.books.name, why=type(_first(mistake)).__name__)
-            if not started:
-                task_status.started()
-                started = True
-            if trio.current_time() - since > STEADY_S:
-                backoff.succeeded()
             mandate.forget()
+            mandate.changed()
             await trio.sleep(backoff.failed(random.random()))
     finally:
         mandate.arrivals.close()

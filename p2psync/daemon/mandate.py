@@ -5,42 +5,62 @@ told to the peers. Memory here is a cache of the ledger: after an error it is dr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import trio
 
-from p2psync.daemon.conversation import Conversation
-from p2psync.daemon.fetcher import Fetcher
+from p2psync.daemon.conversation import BadRecord, Conversation
+from p2psync.daemon.fetcher import PAUSE_S, Fetcher
 from p2psync.edge.watcher import Changes, Watch, Watcher
 from p2psync.engine import messages as m
-from p2psync.engine.attention import Attention
 from p2psync.engine.hello import Gate
+from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import addresses, listings
+from p2psync.store import addresses, figures, listings, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Accepted, Books
 from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
-from p2psync.store.look import Look, Looked, Spot
+from p2psync.store.look import Look
 from p2psync.store.sources import Sources
+from p2psync.store.spots import Looked, Spot
 from p2psync.store.work import Work
 from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath, UserError
 from p2psync.values.keys import GroupKeys
-from p2psync.values.names import DeviceId, MandateId, RelPath
+from p2psync.values.names import DeviceId, MandateId, RelPath, escaped
 from p2psync.values.record import Kind, Record
 
 T = TypeVar("T")
 
 SURVEY_S = 600.0
 """Everything is surveyed so often, whatever the watcher says."""
+AGAIN_S = 0.2
+"""So soon is decided again about a path that another one held up."""
 READING_S = 1.0
 """A round that reads for longer is worth a word in the status."""
 _AT_ONCE = 2000
 """Paths that one round takes on, so that what a person just saved need not wait for the end of a large import."""
 _NOT_HELD = {"waiting", "missing", "error", "halted", "receiving"}
+_SLICE = 200
+"""Events that are looked at in one go, so that the status need not wait for a thousand of them."""
+_SPOTS = 16
+"""Addresses at which one member is tried."""
+
+Whereabouts: TypeAlias = tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]
+
+
+class MachineTwice(UserError):
+    """A machine of {person} exists twice in “{mandate}”, or was restored from a backup: two different histories are signed by it. Use one
+    of them only, and subscribe the other again with a new ticket.
+    """
+
+
+class MandateFull(UserError):
+    """“{mandate}” does not take everything that other machines send ({why}). Ask its owner whether somebody misuses it."""
 
 
 class Mandate:
@@ -52,10 +72,10 @@ class Mandate:
         self.arrivals = Arrivals(books)
         self.look = Look(books)
         self.work = Work(books, self.sources, self.arrivals)
-        self.fetcher = Fetcher(self.arrivals, self._ready, self._write_failed)
+        self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
-        self.attention: dict[str, Attention] = {}
-        self.problem: UserError | None = None
+        self.attention = Notices()
+        self.troubles: dict[str, UserError] = {}
         self.bytes_out = 0
         self._watcher = watcher
         self._on_change = on_change
@@ -69,6 +89,12 @@ class Mandate:
         self._wake = trio.Event()
         self._working = False
         self._new: list[Record] = []
+        self._pending: set[RelPath] = set()
+        self._behind: set[str] = set()
+        self._told: dict[DeviceId, dict[DeviceId, list[tuple[str, int]]]] = {}
+        self.figures = figures.Figures()
+        self._count, self._counted = trio.Event(), trio.Event()
+        self._unfit: dict[Path, BadPath] = {}
         self._surveyed: set[RelPath] = set()
         self._reading: tuple[float, set[RelPath]] = (0.0, set())
         self._next_survey = -math.inf
@@ -95,26 +121,27 @@ class Mandate:
     # ---- its life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Work until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.fetcher.write_down)
-            await trio.to_thread.run_sync(self.work.sweep)
-            self._todo |= await trio.to_thread.run_sync(self.work.unfinished)
-            task_status.started()
-            try:
+        """Work until cancelled; started at once, since a disk may take its time."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fetcher.write_down)
+                nursery.start_soon(self._keep_counted)
+                task_status.started()
+                await self.in_thread(self.work.sweep)
                 while True:
                     await self._wait_for_work()
                     await self._round()
-            finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 3):
-                    for _, watch in self._watches.values():
-                        await self._watcher.unwatch(watch)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 3):
+                while self._watches:
+                    await self._watcher.unwatch(self._watches.popitem()[1][1])
 
     async def _wait_for_work(self) -> None:
         while True:
             now = trio.current_time()
-            due = min(self._settling.next_due() or math.inf, self._later.next_due() or math.inf, self._next_survey)
-            if self._todo or self._surveys or due <= now:
+            dues = (self._settling.next_due(), self._later.next_due(), self._next_survey)
+            due = min(one for one in dues if one is not None)
+            if self._todo or self._surveys or self._unfit or due <= now:
                 return
             self._wake = trio.Event()
             with trio.move_on_at(due):
@@ -129,23 +156,31 @@ class Mandate:
                 if self._next_survey <= now:
                     self._next_survey = now + SURVEY_S
                     self._surveys |= set(self.books.locations())
+                    self._todo |= await self.in_thread(self.work.unfinished)
                 surveys, self._surveys = self._surveys, set()
                 todo = self._todo | self._later.take_due(now)
                 batch = set(list(todo)[:_AT_ONCE]) if len(todo) > _AT_ONCE else todo
                 self._todo = todo - batch
                 spots = self._settling.take_due(now)
                 self._reading = (now, surveys | {RelPath(spot.path.top) for spot in spots})
-                looked, worked = await trio.to_thread.run_sync(self._work_through, surveys, spots, batch)
+                unfit, self._unfit = self._unfit, {}
+                looked, worked = await self.in_thread(partial(self._work_through, surveys, spots, unfit, batch))
                 self._surveyed |= surveys
                 self._learn(looked, worked)
+                await self._count_behind(worked)
         finally:
             self._working = False
         self._spread(worked)
 
-    def _work_through(self, surveys: set[RelPath], spots: set[Spot], todo: set[RelPath]) -> tuple[Looked, Worked]:
+    def _work_through(
+        self, surveys: set[RelPath], spots: set[Spot], unfit: dict[Path, BadPath], todo: set[RelPath]
+    ) -> tuple[Looked, Worked]:
         looked = Looked()
         for name in surveys & set(self.books.locations()):
             spots |= self.look.survey(name, looked)
+            looked.surveyed.add(name)
+        for where, fault in unfit.items():
+            self.look.look_at_unfit(where, fault, looked)
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention
@@ -159,15 +194,33 @@ class Mandate:
             self._later.later(path, now + wait)
         self._todo |= worked.todo
         self._settling_of(worked.look_again)
-        for shown, attention in {**looked.attention, **worked.attention}.items():
-            known = self.attention.get(shown)
-            if attention is None:
-                self.attention.pop(shown, None)
-            elif known is None or known.code != attention.code or known.facts != attention.facts:
-                self.attention[shown] = attention
+        attached = {name.text for name in {**self.books.locations(), **self.books.attachments()}}
+        self.attention.take({**looked.attention, **worked.attention}, {name.text for name in looked.surveyed}, attached)
+        self._take_up_freed({path.text for path in worked.done}, now + AGAIN_S)
         self.fetcher.update(worked.done, worked.wants)
         if worked.placed:
             self._surveys |= worked.placed
+
+    async def _count_behind(self, worked: Worked) -> None:
+        """Note which paths are behind the journal here, or may be, beside those that are being fetched."""
+        there = self.books.locations()
+        pending = (self._pending - worked.done) | set(worked.again) | worked.look_again
+        self._pending = {path for path in pending if RelPath(path.top) in there}
+        behind = {shown for shown, a in self.attention.items() if a.state in _NOT_HELD}
+        doubtful = {shown for shown in behind if self.attention[shown].state == "error" and "/" in shown}
+        if doubtful:
+            behind -= await self.in_thread(partial(_nobodys, self.books, doubtful))
+        behind |= {path.text for path in self._pending}
+        self._behind = {shown for shown in behind if not self.fetcher.wants(shown)}
+
+    def _take_up_freed(self, done: set[str], due: float) -> None:
+        """What another name held up, of which something became known: another path is decided about, another spelling looked at."""
+        for shown in self.attention.freed(done):
+            path = RelPath.from_disk(*shown.split("/"))
+            if path.text in done:
+                self._settling.later(Spot(path, tuple(shown.split("/")[1:])), due)
+            else:
+                self._later.later(path, due)
 
     def _settling_of(self, paths: set[RelPath]) -> None:
         for path in paths:
@@ -199,25 +252,23 @@ class Mandate:
                 self._watches[name] = (location.path, watch)
                 self._surveys.add(name)
 
-    def heard(self, changes: Changes) -> None:
-        """The watcher heard something, perhaps about us."""
-        now = trio.current_time()
-        for paths, closed in ((changes.touched, False), (changes.closed, True)):
-            for where in paths:
-                self._touched(where, now, closed)
+    async def heard(self, changes: Changes) -> None:
+        """The watcher heard something about us."""
         for name, location in self.books.locations().items():
             if location.root in changes.doubt:
                 self._surveys.add(name)
+        for paths, closed in ((changes.touched, False), (changes.closed, True)):
+            for number, where in enumerate(paths):
+                self._touched(where, trio.current_time(), closed)
+                if number % _SLICE == _SLICE - 1:
+                    await trio.lowlevel.checkpoint()
         self._wake.set()
 
     def _touched(self, where: Path, now: float, closed: bool) -> None:
         try:
             spot = self.look.locate(where)
         except BadPath as e:
-            shown = next(
-                (f"{n}/{where.relative_to(x.path)}" for n, x in self.books.locations().items() if x.path in where.parents), where.name
-            )
-            self.attention[shown] = Attention("bad-name", self.books.now_ms(), {"why": e.facts.get("why", "")})
+            self._unfit[where] = e
             return
         if spot is not None:
             self._settling.touched(spot, now, closed=closed)
@@ -246,10 +297,26 @@ class Mandate:
     # ---- records
 
     async def accept(self, raws: list[bytes], source: Conversation | None) -> Accepted:
-        """Take records that arrived, pass the new ones on, and have their paths worked on."""
-        accepted = await trio.to_thread.run_sync(self.books.accept, raws)
+        """Take records that arrived, pass the new ones on, and have their paths worked on. Who sent bad ones is left."""
+        accepted = await self.in_thread(partial(self.books.accept, raws, source))
         self.after(accepted.new, accepted.touched, source)
+        for sender, why in accepted.alarms:
+            if isinstance(sender, Conversation):
+                sender.peer.cut(BadRecord(why=why))
+        for forked in accepted.forks:
+            self.troubled(f"twice {forked.device.hex()}", MachineTwice(person=self.person(forked.device), mandate=escaped(self.books.name)))
+        if accepted.full:
+            self.troubled("full", MandateFull(mandate=escaped(self.books.name), why=accepted.full[0]))
         return accepted
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do something that blocks, in a thread that reads what was committed and nothing older."""
+
+        def reading() -> T:
+            with self.books.ledger.reading():
+                return work()
+
+        return await trio.to_thread.run_sync(reading)
 
     def after(self, records: list[Record], touched: set[RelPath], source: Conversation | None = None) -> None:
         """Records were added to the journal: pass them on and work on what they touch."""
@@ -260,12 +327,20 @@ class Mandate:
                 conversation.push(records)
         if any(record.kind != Kind.CHANGE for record in records):
             self._on_members()
+            if self.books.may_write:  # what a reader had changed counts, once they are an editor
+                touched = touched | {RelPath(shown) for shown in self.attention.with_code("reader", "reader-new")}
         self.retry(touched)
         self.changed()
 
     def asked_elsewhere(self, asking: Conversation, log: Log, seq: int) -> bool:
         """Whether another peer has been asked for that much of a log."""
         return any(c is not asking and c.is_asked(log, seq) for c in self.conversations)
+
+    def ask_others(self, mute: Conversation) -> None:
+        """A peer does not give the records that it told of: perhaps another one does."""
+        for conversation in self.conversations:
+            if conversation is not mute:
+                conversation.ask()
 
     # ---- peers
 
@@ -280,20 +355,26 @@ class Mandate:
         """It has gone."""
         if conversation in self.conversations:
             self.conversations.remove(conversation)
+            self.books.left(conversation)
             self.fetcher.leave(conversation)
-            for other in self.conversations:
-                other.ask()
+            self.ask_others(conversation)
             self._on_change(self.id)
 
-    def hear_of(self, members: tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]) -> None:
-        """A peer says where other members were last met."""
-        known = self.books.roster.members()
-        found = [(device, spots) for device, spots in members if device in known and device != self.books.keys.device]
-        with self.books.ledger.write() as db:
-            for device, spots in found:
-                for address, port in spots:
-                    addresses.hint(db, device, address, port)
-        self._on_members()
+    def hear_of(self, teller: DeviceId, members: Whereabouts) -> bool:
+        """A peer says where other members were last met; whether that is news. It counts until the same peer says something else."""
+        before = self._told.get(teller)
+        self._told[teller] = {device: addresses.usable(spots) for device, spots in members if device != self.books.keys.device}
+        return self._told[teller] != before
+
+    def wanted(self) -> Iterable[DeviceId]:
+        """Whom to look for: the other members; for a newcomer who does not know them yet, the one who made the ticket."""
+        known = self.books.roster.members() if self.books.me is not None else addresses.devices(self.books.ledger.read())
+        return [device for device in known if device != self.books.keys.device]
+
+    def whereabouts(self, device: DeviceId) -> list[tuple[str, int]]:
+        """Where to try to reach a member: where it was met, the latest first, then where others say that it is."""
+        told = [spot for teller in self._told.values() for spot in teller.get(device, ())]
+        return list(dict.fromkeys([*addresses.of(self.books.ledger.read(), device), *told]))[:_SPOTS]
 
     def addresses_of_others(self, device: DeviceId) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:
         """Where the members other than ``device`` and us were last met."""
@@ -304,23 +385,27 @@ class Mandate:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be looked at or worked on."""
-        return not (self._working or self._todo or self._surveys or len(self._settling) or self._next_survey <= trio.current_time())
+        waiting = self._todo or self._surveys or self._unfit or len(self._settling)
+        return not (self._working or waiting or self._next_survey <= trio.current_time())
 
     def is_reading(self, name: RelPath) -> bool:
         """Whether this attachment is being read and nothing can be said of it yet: the first time, or for more than a moment."""
         since, names = self._reading
         return name not in self._surveyed or (self._working and name in names and trio.current_time() - since > READING_S)
 
+    def is_behind(self, shown: str) -> bool:
+        """Whether this path is a reason for this disk to be behind the journal."""
+        return shown in self._behind or self.fetcher.wants(shown)
+
     @property
     def lacking(self) -> tuple[int, int]:
         """Files and bytes by which our disk is behind the journal."""
         files, size = self.fetcher.missing
-        waiting = sum(1 for shown, a in self.attention.items() if a.state in _NOT_HELD and _path_or_none(shown) not in self.fetcher.wants)
-        return files + waiting, size
+        return files + len(self._behind), size
 
     def held(self, handle: int) -> m.Held | None:
         """What to tell a peer of our disk, or None while a round may still change it."""
-        if self._todo or self._working:
+        if self._todo or self._working or self._next_survey == -math.inf:
             return None
         files, size = self.lacking
         return m.Held(handle, self.books.journal.view(), files, size)
@@ -335,13 +420,19 @@ class Mandate:
         """Whether this machine's own disk holds what its journal says, and nothing is under way."""
         return self.idle and not self.lacking[0]
 
-    def newest_entry(self, name: RelPath) -> int:
-        """After how many entries of the journal the attachment was last changed."""
-        row = self.books.ledger.read().execute(
-            "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)",
-            (name.text, name.text + "/", name.text + "0"),
-        )
-        return int(row.fetchone()[0])
+    async def counted(self) -> None:
+        """Wait until the figures are those of the journal as it is."""
+        while self.figures.view != self.books.journal.view():
+            self._count.set()
+            await self._counted.wait()
+
+    async def _keep_counted(self) -> None:
+        while True:
+            self.figures = await self.in_thread(partial(figures.counted, self.books))
+            self._counted.set()
+            self._counted = trio.Event()
+            await self._count.wait()
+            self._count = trio.Event()
 
     def position_of(self, conversation: Conversation) -> int:
         """After how many of our entries the peer's disk is as far as the peer has said."""
@@ -357,16 +448,23 @@ class Mandate:
         """A chunk list, for a peer."""
         return listings.packed_listing(self.books.ledger.read(), listing)
 
-    # ---- what the fetcher says
+    # ---- what goes wrong
 
-    def _ready(self, paths: set[RelPath]) -> None:
-        self.retry(paths)
+    def troubled(self, what: str, error: UserError) -> None:
+        """Something does not work; it is shown until it is ``well`` again."""
+        self.troubles[what] = error
+        self._on_change(self.id)
+
+    def well(self, what: str) -> None:
+        """It works (again)."""
+        if self.troubles.pop(what, None) is not None:
+            self._on_change(self.id)
 
     def _write_failed(self, error: UserError) -> None:
-        self.problem = error
+        self.troubled("writing", error)
         now = trio.current_time()
-        for path in self.fetcher.wants:
-            self._later.later(path, now + 20)
+        for path in self.fetcher.paths:
+            self._later.later(path, now + PAUSE_S)
         self.changed()
 
     # ---- acts of people
@@ -374,10 +472,11 @@ class Mandate:
     async def between_rounds(self, work: Callable[[], T]) -> T:
         """Do something that records between two rounds, in a thread."""
         async with self._busy:
-            result = await trio.to_thread.run_sync(work)
-        records, self._new = self._new, []
-        self.after(records, set())
-        return result
+            try:
+                return await self.in_thread(work)
+            finally:  # what was recorded before something went wrong is recorded all the same
+                records, self._new = self._new, []
+                self.after(records, set())
 
     def note_new(self, records: list[Record]) -> None:
         """From within ``between_rounds``: these records were added, and are to be passed on."""
@@ -389,13 +488,19 @@ class Mandate:
         self.arrivals.close()
         self._settling, self._later = Settling(), Settling()
         self._todo, self._surveys, self._surveyed = set(), set(), set()
+        self._pending, self._behind, self._unfit = set(), set(), {}
         self._next_survey = -math.inf
         self.attention.clear()
+        self.fetcher.forget()
 
 
-def _path_or_none(text: str) -> RelPath | None:
-    """``text`` as a path of a mandate, or None."""
-    try:
-        return RelPath(text)
-    except BadPath:
-        return None
+def _nobodys(books: Books, shown: set[str]) -> set[str]:
+    """Those of these paths that are nobody's versions: what only this machine has, and may not or cannot be shared."""
+
+    def is_known(text: str) -> bool:
+        try:
+            return bool(versions.heads(books.ledger.read(), RelPath(text)).all)
+        except BadPath:
+            return False
+
+    return {text for text in shown if not is_known(text)}

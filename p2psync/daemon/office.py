@@ -4,38 +4,52 @@ The office is what the other tasks ask: through which gates somebody may come in
 no task; daemon/run gives it its nursery.
 """
 
+import ipaddress
 import logging
+import math
 import os
 import platform
+import random
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import trio
 
 from p2psync.daemon.config import Config
 from p2psync.daemon.keeper import keep
 from p2psync.daemon.mandate import Mandate
-from p2psync.daemon.peer import Peer
-from p2psync.edge.interfaces import select
+from p2psync.daemon.news import News
+from p2psync.daemon.peer import Benched, Peer, Superfluous
+from p2psync.edge.interfaces import Interface, select
 from p2psync.edge.watcher import Watcher
+from p2psync.engine.backoff import Backoff
 from p2psync.engine.beacon import Guest
 from p2psync.engine.hello import Gate
 from p2psync.engine.invitation import Refusal
 from p2psync.store import addresses
 from p2psync.store.books import Books
 from p2psync.store.home import Home, Joining
-from p2psync.values.errors import UserError
+from p2psync.values.errors import P2psyncError, PeerError, UserError
 from p2psync.values.hint import Hint
 from p2psync.values.keys import GuestKeys, Secret, gate_key
-from p2psync.values.names import DeviceId, InviteId, MandateId
+from p2psync.values.names import DeviceId, InviteId, MandateId, escaped
 
 log = logging.getLogger(__name__)
 
 TOGETHER_S = 5.0
 """Two links between the same devices that begin within this time were dialled at once from both ends."""
+BENCH_S = 60.0
+"""A machine that broke the rules is not talked to for about so long; one that has kept them for so long is in order again."""
+LOOK_S = 5.0
+"""So long the interfaces are taken to be as they were."""
+
+
+class MachineLeft(UserError):
+    """The machine of {machine} does not keep the rules ({why}), so this one does not listen to it for a while. Nothing of what it sent
+    wrongly was taken. Have the same p2psync on both; if that does not help, somebody may misuse that machine.
+    """
 
 
 class Office:
@@ -53,12 +67,19 @@ class Office:
         self.links: dict[DeviceId, Peer] = {}
         self.joinings: dict[InviteId, Joining] = {joining.ticket.invite: joining for joining in home.joinings()}
         self.refusals: dict[InviteId, UserError] = {}
+        self.used: set[InviteId] = set()
         self.problems: dict[str, UserError] = {}
         self.wake_dialer = trio.Event()
         self.announce: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._scopes: dict[MandateId, trio.CancelScope] = {}
-        self._listeners: set[trio.MemorySendChannel[MandateId | None]] = set()
+        self.news = News()
+        self.ready = trio.Event()
+        self.stopping = False
+        self._benched: dict[DeviceId, float] = {}
+        self._blames: dict[DeviceId, Backoff] = {}
+        self._looked_at = -math.inf
+        self._interfaces: list[Interface] = []
         self.opened_invites: dict[InviteId, trio.Event] = {}
         self._bytes_before = [0, 0]
         self._opening = trio.Lock()
@@ -93,6 +114,11 @@ class Office:
         """The books of all mandates."""
         return [mandate.books for mandate in self.mandates.values()]
 
+    def shared_mandate(self, mandate: MandateId) -> Mandate | None:
+        """This mandate, if there is one here that may be spoken of."""
+        found = self.mandates.get(mandate)
+        return found if found is not None and found.books.shared else None
+
     def shared_mandates(self) -> list[Mandate]:
         """The mandates that may be spoken of, those that changed last first."""
         return [mandate for mandate in self.mandates.values() if mandate.books.shared]
@@ -102,14 +128,17 @@ class Office:
         async with self._opening:  # two members may have let us in at the same time
             if joining.ticket.mandate not in self.mandates:
                 books = await trio.to_thread.run_sync(self.home.joined, joining, tuple(keys))
+                with books.ledger.write() as db:  # the ticket is forgotten, but not where it led to
+                    addresses.says(db, joining.ticket.issuer, [(hint.host, hint.port) for hint in joining.ticket.hints])
                 await self.open(books)
+        self.used.add(joining.ticket.invite)
         self.end_joining(joining.ticket.invite, None)
 
     def begin_joining(self, joining: Joining) -> trio.Event:
         """Use a ticket from now on; the event is set when it was accepted or refused."""
         self.joinings[joining.ticket.invite] = joining
         self.refusals.pop(joining.ticket.invite, None)
-        event = self.opened_invites[joining.ticket.invite] = trio.Event()
+        event = self.opened_invites.setdefault(joining.ticket.invite, trio.Event())
         self.members_changed()
         return event
 
@@ -157,28 +186,74 @@ class Office:
     # ---- links
 
     def register(self, peer: Peer) -> None:
-        """A link has found out whom it leads to; of two to the same device one stays.
+        """A link that both sides want is known by its device from now on; of two one stays (docs/protocol.md, “Life of a connection”).
+
+        Who calls while it has a link keeps that one. Who is called takes the call for a sign that the other has lost the older link,
+        unless it was calling itself in the same moment: then both keep the one whose channel is smaller.
 
         Raises:
             Superfluous: this one goes.
+            Benched: it broke the rules a short while ago.
         """
+        if trio.current_time() < self._benched.get(peer.device, -math.inf):
+            raise Benched()
         old = self.links.get(peer.device)
-        if old is not None and old is not peer:
-            together = peer.since - old.since < TOGETHER_S
-            if (together and old.link.channel < peer.link.channel) or (not together and peer.link.initiator):
+        if old is not None:
+            crossed = old.link.initiator and abs(peer.since - old.since) < TOGETHER_S
+            if peer.link.initiator or (crossed and old.link.channel < peer.link.channel):
                 raise Superfluous()
             self._nursery.start_soon(old.close, "another link is used")
         self.links[peer.device] = peer
-        for mandate in self.shared_mandates():
-            if peer.device in mandate.books.roster.members():
-                self._note_met(mandate, peer)
+        self._nursery.start_soon(self._forgive, peer)
         self.changed(None)
 
-    def _note_met(self, mandate: Mandate, peer: Peer) -> None:
-        with mandate.books.ledger.write() as db:
-            addresses.met(db, peer.device, self.now_ms())
-            if peer.dialled is not None:
-                addresses.note(db, peer.device, *peer.dialled, self.now_ms())
+    def blame(self, peer: Peer, error: PeerError) -> None:
+        """A member broke the rules: it is shown, and not talked to for a while, longer each time."""
+        log.warning("%s was left: %s", self.machine(peer.device), error)
+        backoff = self._blames.setdefault(peer.device, Backoff(first=BENCH_S, longest=20 * BENCH_S))
+        self._benched[peer.device] = trio.current_time() + backoff.failed(random.random())
+        self.problems[f"peer {peer.device.hex()}"] = MachineLeft(machine=escaped(self.machine(peer.device)), why=str(error).rstrip("."))
+        self.changed(None)
+
+    async def _forgive(self, peer: Peer) -> None:
+        """One that has kept the rules for a while is in order."""
+        await trio.sleep(BENCH_S)
+        if self.links.get(peer.device) is peer and self._blames.pop(peer.device, None) is not None:
+            self.problems.pop(f"peer {peer.device.hex()}", None)
+            self.changed(None)
+
+    def machine(self, device: DeviceId) -> str:
+        """How a machine is called to people."""
+        intros = (mandate.books.roster.intro(device) for mandate in self.mandates.values())
+        return next((f"{intro.person} ({intro.device_name})" for intro in intros if intro is not None), device.hex()[:8])
+
+    def note_met(self, mandate: Mandate, peer: Peer) -> None:
+        """A peer takes part in a mandate, and is online at this moment."""
+        device, dialled, now = peer.device, peer.dialled, self.now_ms()
+
+        def work() -> None:
+            with mandate.books.ledger.write() as db:
+                addresses.met(db, device, now)
+                if dialled is not None:
+                    addresses.note(db, device, *dialled, now)
+
+        self._nursery.start_soon(self._write, mandate, work)
+
+    def note_own_word(self, mandate: Mandate, device: DeviceId, spots: list[tuple[str, int]]) -> None:
+        """A peer says where it listens itself."""
+
+        def work() -> None:
+            with mandate.books.ledger.write() as db:
+                addresses.says(db, device, spots)
+
+        self._nursery.start_soon(self._write, mandate, work)
+
+    async def _write(self, mandate: Mandate, work: Callable[[], None]) -> None:
+        """Write something that is of use and no more, when the disk has time for it."""
+        try:
+            await mandate.in_thread(work)
+        except P2psyncError as e:
+            log.debug("not written: %s", e)
 
     def unregister(self, peer: Peer) -> None:
         """A link is over."""
@@ -186,9 +261,8 @@ class Office:
         self._bytes_before[1] += peer.link.bytes_out
         if self.links.get(peer.device) is peer:
             del self.links[peer.device]
-            for mandate in self.shared_mandates():
-                if peer.device in mandate.books.roster.members():
-                    self._note_met(mandate, peer)
+            for conversation in peer.conversations.values():
+                self.note_met(conversation.mandate, peer)
             self.wake_dialer.set()
             self.changed(None)
 
@@ -211,33 +285,30 @@ class Office:
 
     def own_hints(self) -> tuple[Hint, ...]:
         """Where this machine can be reached, for tickets and peers: at most 8."""
-        host, _ = self.config.listen
-        hosts = [host] if host else [str(own.ip) for i in select(self.config.interfaces) for own in i.addresses if own.version == 4]
+        one = self.config.only_host
+        hosts = [one] if one else [str(own.ip) for i in self.interfaces() for own in i.addresses if own.version == 4]
         packed = [socket.inet_pton(socket.AF_INET6 if ":" in h else socket.AF_INET, h) for h in hosts]
         return tuple(Hint(address, self.port) for address in packed if Hint.is_fit(address) and self.port)[:8]
+
+    def interfaces(self) -> list[Interface]:
+        """The chosen interfaces, as they were at most a few seconds ago."""
+        now = trio.current_time()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at, self._interfaces = now, select(self.config.interfaces)
+        return self._interfaces
+
+    def serves(self, local: str, zone: int = 0) -> bool:
+        """Whether somebody who reached this machine at its address ``local`` came over a chosen interface (its index is ``zone``)."""
+        if self.config.only_host is not None:
+            return True
+        ip = ipaddress.ip_address(local.partition("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        self._looked_at = -math.inf  # an address may have come this very moment
+        chosen = [i for i in self.interfaces() if not (ip.is_link_local and ip.version == 6) or i.index == zone]
+        return any(own.ip == ip for interface in chosen for own in interface.addresses)
 
     # ---- whoever watches
 
     def changed(self, mandate: MandateId | None) -> None:
         """Tell those who watch that the status may have changed."""
-        for listener in list(self._listeners):
-            try:
-                listener.send_nowait(mandate)
-            except trio.WouldBlock:
-                continue
-            except trio.BrokenResourceError:
-                self._listeners.discard(listener)
-
-    def watch(self) -> trio.MemoryReceiveChannel[MandateId | None]:
-        """A channel that tells of changes; close it when done."""
-        send, receive = trio.open_memory_channel[MandateId | None](64)
-        self._listeners.add(send)
-        return receive
-
-    def state_folders(self) -> list[Path]:
-        """Where p2psync keeps its own data."""
-        return [self.config.home]
-
-
-class Superfluous(UserError):
-    """There is another link to that machine already."""
+        self.news.tell(mandate)

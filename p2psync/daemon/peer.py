@@ -1,23 +1,26 @@
 """One link to one other device, from the first word after the handshake to the goodbye.
 
 Whoever comes through a member's gate is looked up by the key that the handshake proved; one that we do not know has to show the
-records that make it a member. Then each side says which mandates it shares, in a form that only another member understands, and a
-conversation begins about each mandate that both have and in which the other takes part.
+records that make it a member. Then each side says which mandates it has, in a form that only another member understands, and a
+conversation begins about each mandate that both have opened.
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
 
 from p2psync import __version__
-from p2psync.daemon.conversation import Conversation
+from p2psync.daemon.conversation import BadRecord, Conversation
+from p2psync.daemon.outbox import Lane, Outbox, TooMuch
+from p2psync.daemon.turns import Turns
 from p2psync.edge.link import Link, LinkClosed
 from p2psync.engine import messages as m
 from p2psync.engine.encoding import Message
 from p2psync.engine.introduction import chain_for, introduced
+from p2psync.engine.session import MAX_HANDLES
+from p2psync.store.addresses import usable
 from p2psync.values.digest import blake2b
 from p2psync.values.errors import PeerError, UserError
 from p2psync.values.names import DeviceId, MandateId
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JOBS = 256
-"""Requests of a peer that wait to be served; one that asks for more breaks the rules."""
 _PADDED = 16
 """Tokens are filled up to a multiple of this, so that their number says little."""
 
@@ -38,8 +39,23 @@ class NotAMember(PeerError):
     """The other machine is no member of any mandate here."""
 
 
-class TooManyRequests(PeerError):
-    """The other machine asked for more than it may at a time."""
+class Superfluous(PeerError):
+    """There is another link to that machine already."""
+
+
+class Benched(PeerError):
+    """The other machine broke the rules a short while ago."""
+
+
+_CODES: dict[type[Exception], m.CloseCode] = {
+    BadRecord: m.CloseCode.ROLE,
+    TooMuch: m.CloseCode.TOO_MUCH,
+    Benched: m.CloseCode.BUSY,
+    Superfluous: m.CloseCode.BYE,
+    LinkClosed: m.CloseCode.BYE,
+}
+NO_FAULT = (LinkClosed, Superfluous, Benched, NotAMember)
+"""Ends of a link for which nobody is to blame."""
 
 
 class Peer:
@@ -53,78 +69,132 @@ class Peer:
         self.since = trio.current_time()
         self.clock_off_ms = 0
         self.conversations: dict[MandateId, Conversation] = {}
+        self.turns = Turns(self)
         self._office = office
-        self._proved: MandateId | None = None
-        self._outbox: deque[Message] = deque()
-        self._something_to_say = trio.Event()
-        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
-        self._something_to_do = trio.Event()
-        self._tokens: frozenset[bytes] = frozenset()
+        self._known = self._greeted = self._placed = False
+        self._asked: set[MandateId] = set()
+        self._proved: set[MandateId] = set()
+        self._shown: set[MandateId] = set()
+        self._outbox = Outbox(link.send, self._drained)
+        self._records, self._content = Lane(), Lane()
         self._ours: dict[MandateId, int] = {}
         self._theirs: dict[int, MandateId] = {}
-        self._greeted = False
+        self._unknown: dict[int, bytes] = {}
+        self._nursery: trio.Nursery | None = None
+        self._fault: PeerError | None = None
+        self._cut = trio.Event()
+
+    # ---- the life of a link
 
     async def run(self) -> None:
         """Talk until the link ends.
 
         Raises:
-            PeerError: the link is over, with the reason; LinkClosed among them.
+            PeerError: in a group: the link is over, with the reason; LinkClosed among them.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.link.keep_alive)
-            nursery.start_soon(self._send_messages)
-            nursery.start_soon(self._do_jobs)
-            try:
-                await self._meet()
+        try:
+            await self._live()
+        except* (PeerError, UserError) as ended:
+            error = _first(ended)
+            if isinstance(error, PeerError) and not isinstance(error, NO_FAULT):
+                self._office.blame(self, error)
+            await self.link.close(_code(error))
+            raise
+
+    async def _live(self) -> None:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                lanes = (self._outbox, self._records, self._content)
+                for task in (self.link.keep_alive, *(lane.run for lane in lanes), self.turns.watch, self._until_cut):
+                    self._nursery.start_soon(task)
+                self._meet()
                 while True:
                     await self._heard(await self.link.receive())
-            except (PeerError, UserError) as e:
-                await self.link.close(m.CloseCode.BYE if isinstance(e, (UserError, LinkClosed)) else m.CloseCode.PROTOCOL)
-                raise
-            finally:
-                self._office.unregister(self)
-                for conversation in self.conversations.values():
-                    conversation.mandate.leave(conversation)
-                nursery.cancel_scope.cancel()
+        finally:
+            self._office.unregister(self)
+            for conversation in self.conversations.values():
+                conversation.mandate.leave(conversation)
+
+    async def _until_cut(self) -> None:
+        await self._cut.wait()
+        assert self._fault is not None
+        raise self._fault
+
+    def cut(self, fault: PeerError) -> None:
+        """End the link, for this reason unless there was one before."""
+        self._fault = self._fault or fault
+        self._cut.set()
 
     async def close(self, text: str = "") -> None:
         """Say goodbye."""
         await self.link.close(m.CloseCode.BYE, text)
 
-    def whereabouts(self) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:
-        """Where this machine itself listens, for a peer that may have been called by us and cannot know."""
-        spots = tuple((hint.address, hint.port) for hint in self._office.own_hints())
-        return ((self._office.device, spots),) if spots else ()
+    def later(self, wait_s: float, act: Callable[[], object]) -> None:
+        """Do something after a while, if the link still stands then."""
+
+        async def wait() -> None:
+            await trio.sleep(max(wait_s, 0))
+            act()
+
+        if self._nursery is not None:
+            self._nursery.start_soon(wait)
 
     # ---- who is it?
 
-    async def _meet(self) -> None:
+    def _meet(self) -> None:
         member = self._office.member_with_key(self.link.peer_key)
         if member is None:
-            member = await self._ask_who()
-        self.device = member
-        self._office.register(self)
-        self.on_known(member)
-        self._say_hello()
-        self.refresh()
+            self._ask_who(self.link.gate.mandate)
+        else:
+            self._know(member)
 
-    async def _ask_who(self) -> DeviceId:
-        mandate = self._office.mandates[self.link.gate.mandate]
-        self.say(m.Who(mandate.id))
-        while True:
-            message = await self.link.receive()
-            if isinstance(message, m.Introduce) and message.mandate == mandate.id:
-                member = introduced(mandate.books.roster, message.records, self.link.peer_key)
-                if member is None:
-                    raise NotAMember()
-                self._proved = mandate.id
-                return member.device
-            await self._heard(message)
+    def _ask_who(self, mandate: MandateId) -> None:
+        if mandate not in self._asked:
+            self._asked.add(mandate)
+            self.say(m.Who(mandate))
+
+    def _know(self, member: DeviceId) -> None:
+        """We know who it is. Who called keeps the link from here on; who was called, when the other has said hello (docs/protocol 3.4)."""
+        if self._known:
+            return
+        self.device, self._known = member, True
+        self.on_known(member)
+        if self.link.initiator:
+            self._take_place()
+        self._say_hello()
+        self._begin()
+
+    def _take_place(self) -> None:
+        if not self._placed:
+            self._office.register(self)
+            self._placed = True
+
+    def _begin(self) -> None:
+        if self._known and self._greeted:
+            self._take_place()
+            self.refresh()
 
     def _introduce(self, asked: m.Who) -> None:
-        mandate = self._office.mandates.get(asked.mandate)
-        if mandate is not None and asked.mandate == self.link.gate.mandate:
+        """Once for each mandate: the proof is large, the question small."""
+        mandate = self._office.shared_mandate(asked.mandate)
+        if mandate is None or mandate.id in self._shown:
+            return
+        if mandate.id == self.link.gate.mandate or self._takes_part(mandate):
+            self._shown.add(mandate.id)
             self.say(m.Introduce(mandate.id, chain_for(mandate.books.roster, self._office.device)))
+
+    def _introduced(self, shown: m.Introduce) -> None:
+        mandate = self._office.shared_mandate(shown.mandate)
+        if mandate is None or shown.mandate not in self._asked:
+            return
+        member = introduced(mandate.books.roster, shown.records, self.link.peer_key)
+        if member is None or (self._known and member.device != self.device):
+            if not self._known:
+                raise NotAMember()
+            return
+        self._proved.add(mandate.id)
+        self._know(member.device)
+        self._begin()
 
     # ---- which mandates do we share?
 
@@ -137,25 +207,38 @@ class Peer:
         return blake2b(self.link.channel + bytes([not initiator]), b"p2psync1-session", key=mandate.group_keys().session, size=16)
 
     def refresh(self) -> None:
-        """Begin a conversation about each shared mandate in which the other takes part and that we have not opened yet."""
-        if not self._greeted:
+        """Open each shared mandate in which the other takes part, and take note of those that it opened before we had them."""
+        if not self._placed or not self._greeted:
             return
+        for handle, token in list(self._unknown.items()):
+            self._match(handle, token)
         for mandate in self._office.shared_mandates():
-            token = self._token(mandate, not self.link.initiator)
-            if mandate.id in self._ours or token not in self._tokens or not self._takes_part(mandate):
-                continue
-            self._ours[mandate.id] = handle = len(self._ours)
-            self.say(m.Open(handle, token))
-            self._converse(mandate)
+            if mandate.id not in self._ours and len(self._ours) < MAX_HANDLES and self._takes_part(mandate):
+                self._ours[mandate.id] = handle = len(self._ours)
+                self.say(m.Open(handle, self._token(mandate, not self.link.initiator)))
+                self._converse(mandate)
 
     def _takes_part(self, mandate: "Mandate") -> bool:
-        return self.device in mandate.books.roster.members() or mandate.id == self._proved
+        return self.device in mandate.books.roster.members() or mandate.id in self._proved
+
+    def _match(self, handle: int, token: bytes) -> None:
+        """The other has opened a mandate: which one? One that we do not have yet, or that is not shared yet, may come later."""
+        self._unknown[handle] = token
+        for mandate in self._office.shared_mandates():
+            if token == self._token(mandate, self.link.initiator):
+                del self._unknown[handle]
+                self._theirs[handle] = mandate.id
+                if not self._takes_part(mandate):
+                    self._ask_who(mandate.id)
+                self._converse(mandate)
+                return
 
     def _converse(self, mandate: "Mandate") -> None:
         """Once both sides have opened it."""
         if mandate.id in self._ours and mandate.id in self._theirs.values() and mandate.id not in self.conversations:
             conversation = Conversation(self, mandate, self._ours[mandate.id])
             self.conversations[mandate.id] = conversation
+            self._office.note_met(mandate, self)
             mandate.join(conversation)
 
     # ---- hearing
@@ -164,49 +247,71 @@ class Peer:
         log.debug("heard %s", type(message).__name__)
         match message:
             case m.Hello():
-                self._tokens = frozenset(message.tokens[at : at + 16] for at in range(0, len(message.tokens), 16))
                 self.clock_off_ms = message.now_ms - self._office.now_ms()
                 self._greeted = True
-                self.refresh()
+                self._begin()
             case m.Who():
                 self._introduce(message)
+            case m.Introduce():
+                self._introduced(message)
             case m.Open():
-                for mandate in self._office.shared_mandates():
-                    if message.token == self._token(mandate, self.link.initiator):
-                        self._theirs[message.handle] = mandate.id
-                        self._converse(mandate)
+                self._match(message.handle, message.token)
+                self.refresh()
             case _:
                 mandate_id = self._theirs.get(getattr(message, "handle", -1))
                 conversation = self.conversations.get(mandate_id) if mandate_id else None
                 if conversation is not None:
                     await conversation.heard(message)
 
+    def heard_of(self, mandate: "Mandate", told: m.Whereabouts) -> None:
+        """It says where other members are."""
+        if mandate.hear_of(self.device, told.members):
+            own = next((usable(spots) for device, spots in told.members if device == self.device), [])
+            self._office.note_own_word(mandate, self.device, own[:8])
+            self._office.wake_dialer.set()
+
     # ---- speaking
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it takes what it is sent so slowly that news had better wait."""
+        return self._outbox.crowded
 
     def say(self, message: Message) -> None:
         """Send a message as soon as the link takes it; in order."""
-        self._outbox.append(message)
-        self._something_to_say.set()
+        self._outbox.put(message)
+        if self._outbox.full:
+            self.cut(TooMuch())
+
+    def _drained(self) -> None:
+        for conversation in list(self.conversations.values()):
+            conversation.catch_up()
 
     def serve(self, job: Callable[[], Awaitable[None]]) -> None:
-        """Answer a request of the peer when those before it are answered. Raises: TooManyRequests."""
-        if len(self._jobs) >= _JOBS:
-            raise TooManyRequests()
-        self._jobs.append(job)
-        self._something_to_do.set()
+        """Answer a request for records when those before it are answered. Raises: TooMuch."""
+        self._records.add(job)
 
-    async def _send_messages(self) -> None:
-        while True:
-            await self._something_to_say.wait()
-            self._something_to_say = trio.Event()
-            while self._outbox:
-                message = self._outbox.popleft()
-                log.debug("say %s", type(message).__name__)
-                await self.link.send(message)
+    def serve_content(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Answer a request for content when those before it are answered. Raises: TooMuch."""
+        self._content.add(job)
 
-    async def _do_jobs(self) -> None:
-        while True:
-            await self._something_to_do.wait()
-            self._something_to_do = trio.Event()
-            while self._jobs:
-                await self._jobs.popleft()()
+    def whereabouts(self) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:
+        """Where this machine itself listens, for a peer that may have been called by us and cannot know."""
+        spots = tuple((hint.address, hint.port) for hint in self._office.own_hints())
+        return ((self._office.device, spots),) if spots else ()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that tells most about why a link ended: what somebody did, before what followed from it."""
+    found = list(_leaves(group))
+    return next((error for error in found if not isinstance(error, LinkClosed)), found[0])
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    return [leaf for one in error.exceptions for leaf in _leaves(one)] if isinstance(error, BaseExceptionGroup) else [error]
+
+
+def _code(error: BaseException) -> m.CloseCode:
+    if isinstance(error, UserError):
+        return m.CloseCode.BYE
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), m.CloseCode.PROTOCOL)

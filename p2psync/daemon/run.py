@@ -6,11 +6,14 @@ Stop: say so, take no new connections, goodbye to the peers, leave the network, 
 socket, release the lock. What was not written down by then was never said to anybody.
 """
 
+import errno
 import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -19,21 +22,23 @@ from p2psync import __version__
 from p2psync.daemon.config import Config
 from p2psync.daemon.control import Control
 from p2psync.daemon.dialer import Dialer, meet_guest
+from p2psync.daemon.lastresort import INTERRUPTED, LastResort
+from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.office import Office
 from p2psync.daemon.peer import Peer
 from p2psync.edge.discovery import Announcement, Discovery
+from p2psync.edge.interfaces import select
 from p2psync.edge.link import Link, accept
-from p2psync.edge.listener import serve as serve_peers
+from p2psync.edge.listener import serve as listen_for_peers
 from p2psync.edge.notify import Notifier
 from p2psync.edge.socket import serve as serve_socket
-from p2psync.edge.watcher import Watcher
+from p2psync.edge.watcher import Changes, Watcher
 from p2psync.engine.beacon import ENTROPY, announcement
-from p2psync.store.books import JournalLost
+from p2psync.store.faults import writing
 from p2psync.store.home import Home
-from p2psync.store.ledger import LedgerDamaged, LedgerTooNew
 from p2psync.store.lock import HomeLock
-from p2psync.values.errors import P2psyncError, UserError
-from p2psync.values.names import InviteId
+from p2psync.values.errors import P2psyncError, PeerError, UserError
+from p2psync.values.names import InviteId, escaped
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +54,28 @@ class PortTaken(UserError):
 
 
 class CannotListen(UserError):
-    """p2psync cannot listen on {host} port {port}: {why}. Choose another address with --listen."""
+    """Other machines cannot reach this one on {host} port {port}: {why}. Choose another address with --listen."""
+
+
+class InterfaceMissing(UserError):
+    """This machine has no network interface “{name}” with an address at the moment, so that nobody is found there. Plug it in, or start
+    p2psync with another --interface.
+    """
+
+
+class CannotOpen(UserError):
+    """The mandate kept in {path} cannot be opened ({why}). The others are not affected; please report it."""
+
+
+class NotHere(PeerError):
+    """Somebody called over a network that was not chosen."""
+
+
+_WHY = {
+    errno.EADDRNOTAVAIL: "this machine does not have that address",
+    errno.EACCES: "ports below 1024 are for the system alone",
+    errno.EAFNOSUPPORT: "this machine has no addresses of that kind",
+}
 
 
 def main(config: Config) -> int:
@@ -60,10 +86,15 @@ def main(config: Config) -> int:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("p2psync").setLevel(os.environ.get("P2PSYNC_LOG", "WARNING").upper())
+    last_resort = LastResort(config.socket)
     try:
-        trio.run(partial(_run, config))
+        trio.run(partial(_run, config, last_resort))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BaseExceptionGroup as group:
         raise _reason(group) from group
+    finally:
+        last_resort.call_off()
     return 0
 
 
@@ -76,14 +107,15 @@ def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, last_resort: LastResort) -> None:
     notifier = Notifier()
-    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(config.home):
+        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with HomeLock(config.home):
         home = Home(config.home, Office.now_ms)
         async with trio.open_nursery() as nursery:
             stop = trio.Event()
-            await nursery.start(_signals, stop)
+            await nursery.start(_signals, stop, last_resort)
             nursery.start_soon(notifier.keep_alive)
             await _serve(config, home, nursery, notifier, stop)
             nursery.cancel_scope.cancel()
@@ -94,51 +126,59 @@ async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Noti
     await outer.start(watcher.run)
     async with trio.open_nursery() as nursery:
         office = Office(config, home, watcher, nursery)
-        config.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         await outer.start(partial(serve_socket, config.socket, Control(office).handle, group=config.group))
         listeners = await _listen(config)
         office.port = _port_of(listeners)
         discovery = Discovery(config.interfaces) if config.mdns else None
         if discovery is not None:
             office.announce = partial(discovery.announce, partial(_announcement, office))
-        await _open_mandates(office, home)
-        nursery.start_soon(_route_changes, office, watcher)
-        nursery.start_soon(_serve_peers, office, listeners, nursery)
+        await open_mandates(office, home)
+        nursery.start_soon(route_changes, office, watcher)
+        listening = trio.CancelScope()
+        nursery.start_soon(serve_peers, office, listeners, nursery, listening)
         dialer = Dialer(office, discovery)
         nursery.start_soon(dialer.dial)
+        nursery.start_soon(dialer.follow_network)
         if discovery is not None:
             await outer.start(discovery.run)
             nursery.start_soon(dialer.listen)
-            nursery.start_soon(_report_discovery, office, discovery)
             office.announce()
+        nursery.start_soon(_report_problems, office, discovery)
         notifier.ready(f"{len(office.mandates)} mandates, port {office.port}")
         print(f"p2psync {__version__} is running: socket {config.socket}, port {office.port}", file=sys.stderr, flush=True)
         await stop.wait()
         notifier.stopping()
+        office.stopping = True
+        listening.cancel()
         await _say_goodbye(office)
         if discovery is not None:
             discovery.stop()
         nursery.cancel_scope.cancel()
 
 
-async def _signals(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+async def _signals(stop: trio.Event, last_resort: LastResort, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:
-            if stop.is_set():
-                raise KeyboardInterrupt
+            if stop.is_set():  # somebody is impatient
+                last_resort.leave(INTERRUPTED)
             stop.set()
+            last_resort.begin()
 
 
-async def _open_mandates(office: Office, home: Home) -> None:
+async def open_mandates(office: Office, home: Home) -> None:
     """Open every mandate; one that cannot be opened is a problem of its own, and no reason to leave the others closed."""
     for state in home.mandates():
         try:
             books = await trio.to_thread.run_sync(home.open, state)
             _ = books.roster
             await office.open(books)
-        except (LedgerDamaged, LedgerTooNew, JournalLost, UserError) as e:
+        except UserError as e:
             office.problems[f"open {state.name}"] = e
+        except Exception as mistake:
+            log.exception("a mandate cannot be opened")
+            office.problems[f"open {state.name}"] = CannotOpen(path=state, why=mistake)
+    office.ready.set()
 
 
 async def _listen(config: Config) -> list[trio.SocketListener]:
@@ -157,9 +197,9 @@ async def _listen(config: Config) -> list[trio.SocketListener]:
                 continue
             for listener in found:
                 await listener.aclose()
-            if e.errno == 98 or "in use" in str(e):
+            if e.errno == errno.EADDRINUSE or "in use" in str(e):
                 raise PortTaken(port=port, host=one) from None
-            raise CannotListen(port=port, host=one, why=e.strerror or e) from None
+            raise CannotListen(port=port, host=one, why=_WHY.get(e.errno or 0, e.strerror or e)) from None
     return found
 
 
@@ -177,16 +217,38 @@ def _announcement(office: Office) -> Announcement | None:
     return Announcement(txt, office.port)
 
 
-async def _route_changes(office: Office, watcher: Watcher) -> None:
-    """Hand what the watcher hears to the mandates."""
+async def route_changes(office: Office, watcher: Watcher) -> None:
+    """Hand what the watcher hears to the mandates that it is about."""
     while True:
         changes = await watcher.changes()
-        for mandate in office.mandates.values():
-            mandate.heard(changes)
+        for mandate, share in _shares(office, changes).items():
+            await mandate.heard(share)
 
 
-async def _serve_peers(office: Office, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+def _shares(office: Office, changes: Changes) -> dict[Mandate, Changes]:
+    """What of the changes is about which mandate."""
+    owners: dict[Path, list[Mandate]] = {}
+    found: dict[Mandate, tuple[set[Path], set[Path]]] = {}
+    for mandate in office.mandates.values():
+        places = mandate.books.locations().values()
+        if any(location.root in changes.doubt for location in places):
+            found[mandate] = (set(), set())
+        for location in places:
+            owners.setdefault(location.path, []).append(mandate)
+    for index, paths in enumerate((changes.touched, changes.closed)):
+        for where in paths:
+            for mandate in [owner for place in (where, *where.parents) for owner in owners.get(place, ())]:
+                found.setdefault(mandate, (set(), set()))[index].add(where)
+    return {mandate: Changes(frozenset(touched), frozenset(closed), changes.doubt) for mandate, (touched, closed) in found.items()}
+
+
+async def serve_peers(office: Office, listeners: Sequence[Any], nursery: trio.Nursery, scope: trio.CancelScope) -> None:
+    """Let other machines in until ``scope`` is cancelled; the links live in ``nursery``."""
+
     async def greet(stream: Any) -> Link:
+        if not _is_served(office, stream):
+            await trio.aclose_forcefully(stream)
+            raise NotHere()
         return await accept(stream, office.home.keys, lambda label: office.gates(InviteId(label)), nonce=office.nonce)
 
     async def talk(link: Link) -> None:
@@ -204,13 +266,29 @@ async def _serve_peers(office: Office, listeners: list[trio.SocketListener], nur
         except* P2psyncError as ended:
             log.debug("a link ended: %s", ended.exceptions)
 
-    await serve_peers(listeners, greet, quietly, handler_nursery=nursery)
+    with scope:
+        await listen_for_peers(listeners, greet, quietly, handler_nursery=nursery)
 
 
-async def _report_discovery(office: Office, discovery: Discovery) -> None:
-    """Keep what is wrong with mDNS and with the watcher among the problems of the status."""
+def _is_served(office: Office, stream: Any) -> bool:
+    """Whether a connection came over one of the chosen interfaces. A stream of another kind comes from a test."""
+    if not isinstance(stream, trio.SocketStream):
+        return True
+    try:
+        host, _, *more = stream.socket.getsockname()
+    except OSError:  # it has gone already
+        return False
+    return office.serves(host, more[1] if len(more) > 1 else 0)
+
+
+async def _report_problems(office: Office, discovery: Discovery | None) -> None:
+    """Keep what is wrong with mDNS, the watcher and the interfaces that were named among the problems of the status."""
     while True:
-        for key, problem in (("discovery", discovery.problem), ("watcher", office.watcher.problem)):
+        there = {interface.name for interface in select(office.config.interfaces)}
+        lost = next((name for name in office.config.interfaces or () if name not in there), None)
+        missing = InterfaceMissing(name=escaped(lost)) if lost is not None else None
+        found = discovery.problem if discovery else None
+        for key, problem in (("discovery", found), ("watcher", office.watcher.problem), ("interface", missing)):
             if problem is None:
                 office.problems.pop(key, None)
             else:

@@ -3,14 +3,17 @@
 It never waits for a round: it answers whatever the mandates are doing.
 """
 
+import heapq
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+import trio
 
 from p2psync import __version__
 from p2psync.engine.attention import ORDER, Attention
-from p2psync.store import addresses, versions
+from p2psync.store import addresses
 from p2psync.store.locations import Location
-from p2psync.values.content import File
 from p2psync.values.digest import fingerprint
 from p2psync.values.entry import Op
 from p2psync.values.names import DeviceId, RelPath
@@ -22,6 +25,17 @@ if TYPE_CHECKING:
 
 CLOCK_OFF_MS = 5 * 60 * 1000
 """Clocks that differ by more are worth a word, though nothing depends on them."""
+MOST_NOTICES = 100
+"""Paths of one attachment that the status tells of one by one."""
+COUNTING_S = 0.05
+"""A status waits so long for the figures of a journal that has just grown; then it tells those it has."""
+
+
+async def ready_to_tell(mandates: "Iterable[Mandate]") -> None:
+    """Let what a status tells be up to date, as far as that takes no time."""
+    with trio.move_on_after(COUNTING_S):
+        for mandate in mandates:
+            await mandate.counted()
 
 
 def status(office: "Office", only: "Mandate | None" = None) -> dict[str, Any]:
@@ -41,8 +55,7 @@ def problems(office: "Office") -> list[dict[str, Any]]:
     found = [{"code": error.code, "message": str(error), "action": ""} for error in office.problems.values()]
     found += [{"code": e.code, "message": str(e), "action": ""} for e in office.refusals.values()]
     for mandate in office.mandates.values():
-        if mandate.problem is not None:
-            found.append({"code": mandate.problem.code, "message": str(mandate.problem), "action": ""})
+        found += [{"code": e.code, "message": str(e), "action": ""} for e in mandate.troubles.values()]
         for contested in mandate.books.roster.contested().values():
             message = (
                 f"A ticket of “{mandate.books.name}” was used on {len(contested)} machines; none of them takes part until an owner decides."
@@ -54,27 +67,23 @@ def problems(office: "Office") -> list[dict[str, Any]]:
         found.append({"code": "joining", "message": message, "action": action})
     for device, peer in office.links.items():
         if abs(peer.clock_off_ms) > CLOCK_OFF_MS:
-            message = f"The clocks of this machine and of {_machine(office, device)} differ by {abs(peer.clock_off_ms) // 60_000} minutes."
+            message = f"The clocks of this machine and of {office.machine(device)} differ by {abs(peer.clock_off_ms) // 60_000} minutes."
             found.append({"code": "clock-differs", "message": message, "action": "Set the right time on the one that is wrong."})
+        if peer.turns.load.resting:
+            message = f"{office.machine(device)} is there, but has not answered for a minute; what it has is asked of others."
+            found.append({"code": "no-answer", "message": message, "action": "See whether that machine has stopped, or its disk is busy."})
     return found
-
-
-def _machine(office: "Office", device: DeviceId) -> str:
-    for mandate in office.mandates.values():
-        intro = mandate.books.roster.intro(device)
-        if intro is not None:
-            return f"{intro.person} ({intro.device_name})"
-    return device.hex()[:8]
 
 
 def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
     """One mandate."""
     books = mandate.books
-    attachments = [_attachment(mandate, name, op) for name, op in sorted(books.attachments().items())]
+    notices = _by_attachment(mandate)
+    attachments = [_attachment(mandate, name, op, notices.get(name.text, {})) for name, op in sorted(mandate.figures.attachments.items())]
     people = participants(office, mandate)
     files, size = mandate.fetcher.missing
     behind = [c.held for c in mandate.conversations if c.held is not None and not mandate.in_sync(c)]
-    conflicts = len(versions.conflicted(books.ledger.read()))
+    conflicts = mandate.figures.conflicts
     return {
         "id": mandate.id.hex(),
         "name": books.name,
@@ -92,31 +101,41 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
     }
 
 
+_WORDS: dict[str, str] = {
+    "halted": "halted",
+    "error": "with a problem",
+    "missing": "not found",
+    "waiting": "waiting",
+    "receiving": "coming in",
+    "sending": "on the way to the others",
+}
+
+
 def _summary(shared: bool, attachments: list[dict[str, Any]], people: list[dict[str, Any]], conflicts: int) -> str:
     waiting = [a for a in attachments if a["state"] not in ("synced", "conflict")]
     if conflicts:
         return "1 file in conflict" if conflicts == 1 else f"{conflicts} files in conflict"
     if waiting:
         worst = min((a["state"] for a in waiting), key=ORDER.index)
-        return f"{sum(a['state'] == worst for a in waiting)} of {len(attachments)} {worst}"
+        return f"{sum(a['state'] == worst for a in waiting)} of {len(attachments)} {_WORDS[worst]}"
     others = [p for p in people if not p["self"]]
     if not shared:
-        return "local: only on this machine"
+        return "not shared yet"
     if not others:
-        return "shared; nobody else has joined yet"
+        return "nobody else has joined yet"
     online = [p for p in others if p["online"]]
     if not online:
         return "up to date here; no other machine is online"
     return "up to date" if all(p["in_sync"] for p in online) else "up to date here; others are catching up"
 
 
-def _attachment(mandate: "Mandate", name: RelPath, op: Op) -> dict[str, Any]:
+def _attachment(mandate: "Mandate", name: RelPath, op: Op, notices: dict[str, Attention]) -> dict[str, Any]:
     books = mandate.books
     location = books.locations().get(name)
-    shown, why = worst_of(mandate, name)
+    shown, why = _worst(mandate, name, notices)
     known = {"path": shown, "mandate": books.name, "location": location.path if location else ""}
     state = why.state if why else _sending(mandate, name)
-    version, size = _version(mandate, name)
+    figure = mandate.figures.of[name]
     return {
         "name": name.text,
         "kind": "folder" if op == Op.ATTACH_FOLDER else "file",
@@ -125,45 +144,43 @@ def _attachment(mandate: "Mandate", name: RelPath, op: Op) -> dict[str, Any]:
         "reason": why.reason(**known) if why else _sending_reason(mandate, state),
         "code": why.code if why else None,
         "action": why.action(**known) if why else None,
+        "commands": why.commands(**known) if why else [],
         "since": why.since_ms if why else None,
         "who": why.who if why else None,
-        "version": version,
-        "size": size,
-        "attention": [_one(mandate, shown, a, location) for shown, a in sorted(attention_in(mandate, name).items())][:100],
+        "version": figure.version,
+        "size": figure.size,
+        "files": figure.files if op == Op.ATTACH_FOLDER else None,
+        "attention": [_one(mandate, shown, notices[shown], location) for shown in heapq.nsmallest(MOST_NOTICES, notices)],
     }
 
 
 def _one(mandate: "Mandate", shown: str, why: Attention, location: Location | None) -> dict[str, Any]:
     known = {"path": shown, "mandate": mandate.books.name, "location": location.path if location else ""}
-    return {"name": shown, "state": why.state, "code": why.code, "reason": why.reason(**known), "action": why.action(**known)}
+    told = {"reason": why.reason(**known), "action": why.action(**known), "commands": why.commands(**known)}
+    return {"name": shown, "state": why.state, "code": why.code, **told}
 
 
-def attention_in(mandate: "Mandate", name: RelPath) -> dict[str, Attention]:
-    """Everything in one attachment that is not up to date, by path."""
-    found = {s: a for s, a in mandate.attention.items() if s == name.text or s.startswith(name.text + "/")}
-    return {shown: _awaited(mandate, shown, why) for shown, why in found.items()}
+def _by_attachment(mandate: "Mandate") -> dict[str, dict[str, Attention]]:
+    """Everything that is not up to date, by the name of the attachment and by path."""
+    found: dict[str, dict[str, Attention]] = {}
+    for shown, why in mandate.attention.items():
+        found.setdefault(shown.partition("/")[0], {})[shown] = _awaited(mandate, shown, why)
+    return found
 
 
 def _awaited(mandate: "Mandate", shown: str, why: Attention) -> Attention:
     """What is being received may have nobody to come from: then say whose machine is needed."""
-    if why.code != "fetching":
+    if why.code != "fetching" or not mandate.fetcher.nobody_has(shown):
         return why
-    want = next((path for path in mandate.fetcher.wants if path.text == shown), None)
-    if want is None or not mandate.fetcher.nobody_has(want):
-        return why
-    db = mandate.books.ledger.read()
-    heads = versions.heads(db, want)
-    people = sorted({mandate.person(versions.version_of(db, head.ref).device) for head in heads.all if isinstance(head.state, File)})
-    return Attention("nobody-has-it", why.since_ms, {"people": " or ".join(people)})
+    return Attention("nobody-has-it", why.since_ms, {"people": why.facts.get("people", "")})
 
 
-def worst_of(mandate: "Mandate", name: RelPath) -> tuple[str, Attention | None]:
+def _worst(mandate: "Mandate", name: RelPath, notices: dict[str, Attention]) -> tuple[str, Attention | None]:
     """The gravest thing in one attachment: which path, and why; (name, None) when all is well."""
-    found = attention_in(mandate, name)
-    if not found:
+    if not notices:
         reading = mandate.is_reading(name)
         return name.text, Attention("being-read", mandate.books.now_ms()) if reading else None
-    return min(found.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
+    return min(notices.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
 
 
 def _sending(mandate: "Mandate", name: RelPath) -> str:
@@ -171,7 +188,7 @@ def _sending(mandate: "Mandate", name: RelPath) -> str:
     behind = [c for c in mandate.conversations if not mandate.in_sync(c)]
     if not behind:
         return "synced"
-    newest = mandate.newest_entry(name)
+    newest = mandate.figures.of[name].newest
     return "sending" if any(mandate.position_of(c) < newest for c in behind) else "synced"
 
 
@@ -181,16 +198,6 @@ def _sending_reason(mandate: "Mandate", state: str) -> str | None:
     people = sorted({mandate.person(c.device) for c in mandate.conversations if not mandate.in_sync(c)})
     return f"on its way to {', '.join(people)}"
 
-
-def _version(mandate: "Mandate", name: RelPath) -> tuple[str | None, int]:
-    db = mandate.books.ledger.read()
-    heads = versions.heads(db, name)
-    if heads.all and isinstance(heads.winner.state, File):
-        return versions.version_name(heads.winner.ref), heads.winner.state.content.size
-    size = db.execute(
-        "SELECT coalesce(sum(size), 0) FROM entries WHERE head = 1 AND path > ? AND path < ?", (name.text + "/", name.text + "0")
-    ).fetchone()[0]
-    return None, int(size)
 
 
 def participants(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
@@ -238,7 +245,7 @@ def metrics(office: "Office") -> str:
             f'p2psync_content_bytes_total{tag[:-1]},direction="out"}} {mandate.bytes_out}',
             f'p2psync_content_bytes_total{tag[:-1]},direction="in"}} {mandate.fetcher.bytes_in}',
             f"p2psync_incoming_files{tag} {mandate.fetcher.missing[0]}",
-            f"p2psync_conflicts{tag} {len(versions.conflicted(mandate.books.ledger.read()))}",
+            f"p2psync_conflicts{tag} {mandate.figures.conflicts}",
             f"p2psync_history_bytes{tag} {mandate.books.vault.size}",
         ]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 A state that is not "synced" always names the file, the machine, the reason and the next action (docs/status-api.md lists the codes).
 """
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -13,18 +14,23 @@ ORDER: tuple[FileState, ...] = ("halted", "conflict", "error", "missing", "waiti
 
 
 class Reason(NamedTuple):
-    """One entry of the table: the state it stands for, the sentence, and the next action (empty: nothing to do but wait)."""
+    """One entry of the table: the state it stands for, the sentence, and the next action (empty: nothing to do but wait).
+
+    ``commands`` follow the action, one or the other of them, ready to be copied into a shell.
+    """
 
     state: FileState
     sentence: str
     action: str
+    commands: tuple[str, ...] = ()
 
 
 REASONS: dict[str, Reason] = {
     "conflict": Reason(
         "conflict",
         "“{path}” was changed by {people} without knowing of each other; every version is kept.",
-        "Compare them, then: p2psync resolve “{mandate}” “{path}” --keep mine, theirs, both or a version.",
+        "See the versions, and choose:",
+        ("p2psync conflicts {mandate}",),
     ),
     "open-here": Reason(
         "waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."
@@ -40,7 +46,8 @@ REASONS: dict[str, Reason] = {
     "missing-file": Reason(
         "missing",
         "“{path}” is no longer at {location}; nothing was deleted elsewhere.",
-        "Put it back, or: p2psync restore “{mandate}” “{path}”; or take it out for everybody: p2psync detach “{mandate}” “{path}”.",
+        "Put it back, have p2psync bring the shared version back, or take it out of the mandate for everybody:",
+        ("p2psync restore {mandate} {path}", "p2psync detach {mandate} {path}"),
     ),
     "missing-root": Reason(
         "missing",
@@ -50,12 +57,14 @@ REASONS: dict[str, Reason] = {
     "many-deletions": Reason(
         "halted",
         "{count} of {total} files in “{path}” vanished at once on this machine; they were not deleted elsewhere.",
-        "Put them back, or, if they were deleted on purpose: p2psync confirm “{mandate}” “{path}”.",
+        "Put them back, or, if they were deleted on purpose:",
+        ("p2psync confirm {mandate} {path}",),
     ),
     "root-replaced": Reason(
         "halted",
         "{location} is not the folder that it was, and {count} of {total} files are not in it; they were not deleted elsewhere.",
-        "Mount the right disk, or, if the files were deleted on purpose: p2psync confirm “{mandate}” “{path}”.",
+        "Mount the right disk, or, if the files were deleted on purpose:",
+        ("p2psync confirm {mandate} {path}",),
     ),
     "bad-name": Reason("error", "{why}", ""),
     "name-collision": Reason(
@@ -70,10 +79,27 @@ REASONS: dict[str, Reason] = {
         "The newer version of “{path}” cannot be put in place: something else stands at {location}.",
         "Move that elsewhere; the version then goes in.",
     ),
+    "left-over": Reason(
+        "waiting",
+        "The folder “{path}” was deleted on another machine; something that is not shared is still in {location}.",
+        "Move that elsewhere, or delete the folder here too.",
+    ),
+    "two-kinds": Reason(
+        "error",
+        "Under the name “{path}” a file was attached on one machine and a folder on another; {location} is not shared meanwhile.",
+        "Take that name out of the mandate for everybody, which deletes nothing, then attach both under different names:",
+        ("p2psync detach {mandate} {path}",),
+    ),
     "reader": Reason(
         "error",
         "“{path}” was changed on this machine, whose role in “{mandate}” is reader; the change is not shared.",
-        "Ask an owner for the role of editor, or take the shared version back: p2psync restore “{mandate}” “{path}”.",
+        "Ask {owners} for the role of editor, or take the shared version back:",
+        ("p2psync restore {mandate} {path}",),
+    ),
+    "reader-new": Reason(
+        "error",
+        "“{path}” was added on this machine, whose role in “{mandate}” is reader; it is not shared.",
+        "Ask {owners} for the role of editor, or move it elsewhere.",
     ),
 }
 
@@ -99,6 +125,11 @@ class Attention:
     def action(self, **known: object) -> str | None:
         """What to do next, or None when there is nothing to do but wait."""
         return REASONS[self.code].action.format_map(_Facts(self.facts | known)) or None
+
+    def commands(self, **known: object) -> list[str]:
+        """The commands that the action speaks of, each ready to be copied into a shell."""
+        quoted = {name: shlex.quote(str(fact)) for name, fact in (self.facts | known).items()}
+        return [command.format_map(_Facts(quoted)) for command in REASONS[self.code].commands]
 
 
 class _Facts(dict[str, object]):

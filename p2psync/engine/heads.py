@@ -1,7 +1,9 @@
 """The heads of one path: the versions that nothing supersedes, and the rule by which everybody picks the same one.
 
 A conflict is two heads with different bytes. A deletion that was made without knowing of an edit is no version of its own: the edit
-stands. Which head stays at the path is arbitrary and the same for every member; the others are kept beside it.
+stands. Which head stays at the path is the same for every member: one that was saved there by somebody who knew of the others stays,
+so that who works on during a conflict does not have the file changed under their hands; apart from that it is arbitrary. The others
+are kept beside it.
 """
 
 from dataclasses import dataclass
@@ -12,10 +14,14 @@ from p2psync.values.entry import Ref
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One current version of a path: the entry that made it and what it says the path holds."""
+    """One current version of a path: the entry that made it and what it says the path holds.
+
+    ``passed_over`` says that another head was made by somebody who knew of this one and let it stand beside.
+    """
 
     ref: Ref
     state: State
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,8 @@ class Heads:
 
     @property
     def winner(self) -> Head:
-        """The head that stays at the path: a folder before a file before a deletion, then the first by entry."""
-        return min(self.all, key=lambda head: (_RANK[type(head.state)], head.ref))
+        """The head that stays at the path: a folder before a file before a deletion, then one not passed over, then the first by entry."""
+        return min(self.all, key=lambda head: (_RANK[type(head.state)], head.passed_over, head.ref))
 
     @property
     def others(self) -> tuple[Head, ...]:

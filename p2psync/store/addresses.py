@@ -2,6 +2,7 @@
 
 import ipaddress
 import sqlite3
+from collections.abc import Iterable
 
 from p2psync.values.names import DeviceId
 
@@ -28,18 +29,27 @@ def note(db: sqlite3.Connection, device: DeviceId, host: str, port: int, now_ms:
     )
 
 
-def hint(db: sqlite3.Connection, device: DeviceId, address: bytes, port: int) -> None:
-    """Somebody says that ``device`` listens there: kept when it is an address of a local network that we did not know."""
-    ip = ipaddress.ip_address(address)
-    if not (ip.is_private or ip.is_link_local) or ip.is_multicast or ip.is_unspecified:
-        return
-    db.execute("INSERT OR IGNORE INTO addresses VALUES (?,?,?,0)", (device, str(ip), port))
+def says(db: sqlite3.Connection, device: DeviceId, spots: Iterable[tuple[str, int]]) -> None:
+    """``device`` says of itself that it listens there; whether it can be reached there is not known yet."""
+    db.execute("DELETE FROM addresses WHERE device = ? AND seen_ms = 0", (device,))
+    db.executemany("INSERT OR IGNORE INTO addresses VALUES (?,?,?,0)", ((device, host, port) for host, port in spots))
+
+
+def usable(spots: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
+    """What somebody says of where a device listens, as far as it is about addresses of a local network."""
+    found = [(ipaddress.ip_address(address), port) for address, port in spots]
+    return [(str(ip), port) for ip, port in found if (ip.is_private or ip.is_link_local) and not (ip.is_multicast or ip.is_unspecified)]
 
 
 def of(db: sqlite3.Connection, device: DeviceId) -> list[tuple[str, int]]:
     """Where to try to reach ``device``, the latest first."""
     rows = db.execute("SELECT host, port FROM addresses WHERE device = ? ORDER BY seen_ms DESC LIMIT ?", (device, _KEPT))
     return [(host, port) for host, port in rows]
+
+
+def devices(db: sqlite3.Connection) -> list[DeviceId]:
+    """The devices of which an address is known."""
+    return [DeviceId(device) for (device,) in db.execute("SELECT DISTINCT device FROM addresses")]
 
 
 def packed(db: sqlite3.Connection, without: set[DeviceId]) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:

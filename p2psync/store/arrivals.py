@@ -6,6 +6,8 @@ Both are durable enough to be found again after a crash: the vault by its commit
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import TypeAlias
 
 from p2psync.store import listings, paths
 from p2psync.store.books import Books
@@ -17,6 +19,9 @@ from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError
 from p2psync.values.names import RelPath
 
+_Place: TypeAlias = tuple[RelPath, tuple[str, ...]]
+"""A path, and where below its root a version of it is to stand: at the path itself, or beside it as a conflict copy."""
+
 
 class Arrivals:
     """The chunks that are expected for one mandate, and where they go. Used by the rounds and by the fetcher, each in its thread."""
@@ -25,9 +30,9 @@ class Arrivals:
         self._books = books
         self._lock = threading.Lock()
         self._small: set[Digest] = set()
-        self._large: dict[Digest, set[RelPath]] = {}
-        self._stagings: dict[RelPath, Staging] = {}
-        self._sealed: dict[RelPath, Sealed] = {}
+        self._large: dict[Digest, set[_Place]] = {}
+        self._stagings: dict[_Place, Staging] = {}
+        self._sealed: dict[_Place, Sealed] = {}
 
     def chunks(self, batch: list[tuple[Digest, bytes]]) -> None:
         """Write down chunks that arrived, whose digests were checked.
@@ -37,8 +42,8 @@ class Arrivals:
         """
         with self._lock:
             for digest, data in batch:
-                for path in self._large.get(digest, ()):
-                    self._stagings[path].place(data)
+                for place in self._large.get(digest, ()):
+                    self._stagings[place].place(data)
         small = [(digest, data) for digest, data in batch if digest in self._small]
         if small:
             self._books.vault.keep(small)
@@ -60,18 +65,19 @@ class Arrivals:
             RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
         """
         with self._lock:
-            staging = self._stagings.get(path)
+            place = path, parts
+            staging = self._stagings.get(place)
             if staging is not None and staging.content != content:
-                self._drop(path)
+                self._abandon(place)
                 staging = None
             if staging is None:
                 staging = Staging(root, parts[:-1], content, listing, name=parts[-1])
-                self._stagings[path] = staging
+                self._stagings[place] = staging
                 self._fill(staging, listing)
             chunks = list(listing)
             missing = list({chunks[index].digest: chunks[index] for index in staging.missing()}.values())
             for chunk in missing:
-                self._large.setdefault(chunk.digest, set()).add(path)
+                self._large.setdefault(chunk.digest, set()).add(place)
             return staging, missing
 
     def remaining(self, content: Content) -> int:
@@ -80,30 +86,43 @@ class Arrivals:
             found = next((s for s in self._stagings.values() if s.content == content), None)
             return content.size if found is None else content.size - found.have()
 
-    def finished(self, path: RelPath, sealed: Sealed) -> None:
-        """The staging file of ``path`` was sealed; it waits beside its place."""
+    def finished(self, path: RelPath, parts: tuple[str, ...], sealed: Sealed) -> None:
+        """The staging file for ``parts`` was sealed; it waits beside its place."""
         with self._lock:
-            self._drop(path)
-            self._sealed[path] = sealed
+            self._drop((path, parts))
+            self._sealed[path, parts] = sealed
 
-    def sealed(self, path: RelPath, content: Content) -> Sealed | None:
-        """The whole version of a large content that waits beside ``path``, if there is one."""
-        found = self._sealed.get(path)
+    def sealed(self, path: RelPath, parts: tuple[str, ...], content: Content) -> Sealed | None:
+        """The whole version of a large content that waits for its place at ``parts``, if there is one."""
+        found = self._sealed.get((path, parts))
         return found if found is not None and found.content == content else None
 
     def forget(self, path: RelPath) -> None:
         """What waited beside ``path`` went into its place, or is not good any more."""
-        self._sealed.pop(path, None)
+        for place in [place for place in self._sealed if place[0] == path]:
+            del self._sealed[place]
+
+    def abandon(self, path: RelPath) -> None:
+        """Nothing is wanted for ``path`` any more: what was begun for it is removed."""
+        with self._lock:
+            for place in [place for place in self._stagings if place[0] == path]:
+                self._abandon(place)
 
     def close(self) -> None:
         """Close the staging files; what is in them is found again."""
         with self._lock:
-            for path in list(self._stagings):
-                self._drop(path)
+            for place in list(self._stagings):
+                self._drop(place)
 
-    def _drop(self, path: RelPath) -> None:
-        self._stagings.pop(path).close()
-        self._large = {digest: paths - {path} for digest, paths in self._large.items() if paths != {path}}
+    def _abandon(self, place: _Place) -> None:
+        staging = self._stagings[place]
+        self._drop(place)
+        with suppress(P2psyncError):  # what cannot be removed is swept away later
+            staging.abandon()
+
+    def _drop(self, place: _Place) -> None:
+        self._stagings.pop(place).close()
+        self._large = {digest: places - {place} for digest, places in self._large.items() if places != {place}}
 
     def _fill(self, staging: Staging, listing: Listing) -> None:
         """Take from the files of this mandate and from the vault what they have."""

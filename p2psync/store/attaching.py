@@ -16,7 +16,6 @@ from p2psync.store.books import Books
 from p2psync.store.faults import read_fault
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
-from p2psync.store.root import Root
 from p2psync.values.content import Gone
 from p2psync.values.entry import Act, Entry, Op
 from p2psync.values.errors import BadPath, UserError
@@ -37,7 +36,7 @@ class NameUnfit(UserError):
 
 
 class PathUnfit(UserError):
-    """“{path}” cannot be attached: a folder above it has a name that is not valid Unicode. Rename that folder; nothing was changed."""
+    """“{path}” cannot be used: one of its names is not valid Unicode. Rename that folder; nothing was changed."""
 
 
 class ByWork(UserError):
@@ -60,6 +59,14 @@ class ContainsAttached(UserError):
     """“{path}” contains “{inner}”, which is attached to “{mandate}” already. Detach that first, or attach another folder; nothing was
     changed.
     """
+
+
+class NamedTwice(UserError):
+    """“{path}” is named twice. Name it once; nothing was changed."""
+
+
+class NamedInside(UserError):
+    """“{inner}” is inside “{outer}”, which you named as well. Name only one of them; nothing was changed."""
 
 
 class OwnFolder(UserError):
@@ -95,13 +102,15 @@ def attach(
         UserError: one of them cannot be attached, with the reason.
     """
     check_may_write(books)
-    attached = {name: location.path for name, location in books.locations().items()}
+    attached = {name: books.folder / name.text for name in books.attachments()}
+    attached |= {name: location.path for name, location in books.locations().items()}
     found: list[tuple[RelPath, Path]] = []
     for path in wanted:
         kind = _kind(path)
         _check_own(path, home)
         _check_claims(path, books, others, [place for _, place in found])
         name = _name_for(path, attached)
+        check_text(path)
         attached[name] = path
         found.append((name, path))
         if kind == "file":
@@ -112,7 +121,7 @@ def attach(
             single = _kind(path) == "file"
             parents = tuple(sorted(ref for ref, _ in versions.attachment_heads(db, name)))
             entries.append(Entry(Op.ATTACH_FILE if single else Op.ATTACH_FOLDER, name, parents=parents, act=Act.ATTACH, by=by))
-            books.place(Location(name, "file" if single else "folder", path, None if single else Root(path).identity))
+            books.place(Location(name, "file" if single else "folder", path))
             _take_up(books, name)
         records = [record for record, _ in books.record(entries)]
     return records, found
@@ -125,7 +134,7 @@ def _take_up(books: Books, name: RelPath) -> None:
             heads = versions.heads(db, path)
             if heads.all and paths.get(db, path) is None:
                 disk = path.parts[1:]
-                paths.put(db, PathView(path, disk, None, Agreed(Gone(), heads.refs, heads.refs)))
+                paths.put(db, PathView(path, disk, None, Agreed(Gone(), heads.refs, frozenset())))
 
 
 def detach(books: Books, name: str, by: str) -> list[Record]:
@@ -159,6 +168,14 @@ def check_may_write(books: Books) -> None:
     """Raises: OnlyRead when this machine's changes would not count."""
     if not books.may_write:
         raise OnlyRead(mandate=escaped(books.name), owners=books.roster.owners)
+
+
+def check_text(path: Path) -> None:
+    """Raises: PathUnfit when the path is not Unicode, so that it could not be written down or shown."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise PathUnfit(path=escaped(str(path))) from None
 
 
 _WHAT = {
@@ -212,10 +229,12 @@ def _check_claims(path: Path, books: Books, others: Iterable[Books], also: list[
         if real in claimed.parents:
             raise ContainsAttached(path=escaped(str(path)), inner=escaped(str(place)), mandate=here)
     for earlier in also:
-        if earlier == path:
-            raise AlreadyAttached(path=escaped(str(path)), mandate=escaped(books.name), as_name="")
-        if path in earlier.parents or earlier in path.parents:
-            raise ContainsAttached(path=escaped(str(path)), inner=escaped(str(earlier)), mandate=escaped(books.name))
+        named = Path(os.path.realpath(earlier.parent)) / earlier.name
+        if named == real:
+            raise NamedTwice(path=escaped(str(path)))
+        if real in named.parents or named in real.parents:
+            outer, inner = (path, earlier) if real in named.parents else (earlier, path)
+            raise NamedInside(inner=escaped(str(inner)), outer=escaped(str(outer)))
 
 
 def _name_for(path: Path, attached: Mapping[RelPath, Path]) -> RelPath:

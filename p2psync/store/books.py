@@ -6,12 +6,15 @@ may it be told to anybody.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2psync.engine.membership import Member, Roster
+from p2psync.engine.parking import Parking
+from p2psync.engine.rules import Verdict
 from p2psync.store import keyring, locations, paths, versions
 from p2psync.store.journal import Early, End, Forked, Journal, Log, Past
 from p2psync.store.ledger import Ledger
@@ -25,6 +28,8 @@ from p2psync.values.names import RecordId, RelPath
 from p2psync.values.packing import Plain, pack
 from p2psync.values.record import Kind, Record
 
+MAX_LOGS, MAX_LOGS_EACH = 1000, 32
+"""Logs of a mandate, and of one device: what one message of heads can name, with room to spare."""
 _BODY = 56 * 1024
 """Bytes of entries in one record; the rest of its 64 KiB is for the envelope."""
 
@@ -46,6 +51,10 @@ class NotTaken(PeerError):
     """A record was left out: {why}."""
 
 
+class NoRoom(PeerError):
+    """A record was left out: {why}."""
+
+
 class JournalLost(UserError):
     """The journal in {path} is lost, so this machine no longer knows who takes part. Move that folder away and subscribe again with a
     new ticket.
@@ -54,13 +63,24 @@ class JournalLost(UserError):
 
 @dataclass
 class Accepted:
-    """What came of records that arrived: ``new`` ones in order, the paths they ``touched``, those that are ``early``, and alarms."""
+    """What came of records that arrived.
+
+    ``new`` ones in order and the paths they ``touched``; those that are ``early``; ``alarms``: who sent what no honest machine would have
+    passed on, and why it was not taken; ``full``: why honest ones had to be left out; ``forks``; and the ``fault`` that ended the reading.
+    """
 
     new: list[Record] = field(default_factory=list)
     touched: set[RelPath] = field(default_factory=set)
     early: list[Record] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)
+    alarms: list[tuple[Hashable, str]] = field(default_factory=list)
+    full: list[str] = field(default_factory=list)
     forks: list[Record] = field(default_factory=list)
+    fault: Malformed | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it was taken, or was known."""
+        return not (self.early or self.alarms or self.full or self.forks or self.fault)
 
 
 @dataclass
@@ -89,6 +109,9 @@ class Books:
         self.positions: dict[bytes, int] = {}
         self._lock = threading.RLock()
         self._pending: _Pending | None = None
+        self._parking: Parking[Hashable] = Parking()
+        self._departed: deque[Hashable] = deque()
+        self._flooded = self.ledger.get("flooded") is not None
         self._locations: dict[RelPath, Location] | None = None
         self._moved = False
         self._reload()
@@ -205,40 +228,65 @@ class Books:
             self._insert(db, record, past, pending)
         return record
 
-    def accept(self, raws: Iterable[bytes]) -> Accepted:
+    def accept(self, raws: Iterable[bytes], owner: Hashable = None) -> Accepted:
         """Take records from another member: each is verified, judged and kept, or left out.
 
-        Raises:
-            Malformed: one of them is not well formed; those before it are kept.
+        Reading ends at the first that is not well formed (``Accepted.fault``); those before it are kept. What is early is parked in the
+        name of ``owner``, if there is one, and taken as soon as what it stands on has come, from whomever.
         """
-        found, fault = Accepted(), None
+        found = Accepted()
         records: list[Record] = []
         try:
             records.extend(map(Record.parse, raws))
         except Malformed as e:
-            fault = e
+            found.fault = e
         with self.writing() as db:
-            for record in records:
-                self._take(db, record, found)
-        if fault:
-            raise fault
+            while self._departed:
+                self._parking.left(self._departed.popleft())
+            due = deque((record, owner) for record in records)
+            while due:
+                record, by = due.popleft()
+                if self._take(db, record, by, found):
+                    due.extend(self._parking.waiting_for(record.id))
         return found
 
-    def _take(self, db: sqlite3.Connection, record: Record, found: Accepted) -> None:
+    def left(self, owner: Hashable) -> None:
+        """Have what was parked in this name forgotten, with the next records that come. Never waits."""
+        self._departed.append(owner)
+
+    def _take(self, db: sqlite3.Connection, record: Record, owner: Hashable, found: Accepted) -> bool:
+        """Whether the record is new in the journal now."""
         assert self._pending is not None
         try:
             past = self.journal.fits(db, record)
             if isinstance(past, Early):
                 found.early.append(record)
+                if owner is not None:
+                    self._parking.park(record, past.needs, owner)
             elif past is not None:
                 found.touched |= self._insert(db, record, past, self._pending)
                 found.new.append(record)
+                return True
         except Forked:
             found.forks.append(record)
+        except NoRoom as e:
+            found.full.append(str(e))
+            self._note_flood(db)
         except PeerError as e:
-            found.alarms.append(str(e))
+            if self._flooded:  # what was left out may be why this one cannot stand here, and nobody's fault
+                found.full.append(str(e))
+            else:
+                found.alarms.append((owner, str(e)))
+        return False
+
+    def _note_flood(self, db: sqlite3.Connection) -> None:
+        if not self._flooded:
+            self._flooded = True
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('flooded', x'31')")
 
     def _insert(self, db: sqlite3.Connection, record: Record, past: Past, pending: "_Pending") -> set[RelPath]:
+        if record.seq == 1:
+            self._check_logs(record, pending)
         if pending.roster is None:
             if record.kind != Kind.GENESIS or record.founds != self.mandate:
                 raise NotTaken(why="nothing can be judged before the genesis of this mandate")
@@ -247,13 +295,19 @@ class Books:
             before = _before(record, past)
             verdict = pending.roster.judge(record, before)
             if not verdict.accepted:
-                raise NotTaken(why=verdict.value)
+                raise (NoRoom if verdict is Verdict.FULL else NotTaken)(why=verdict.value)
             pending.roster = pending.roster.with_record(record, before)
         entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
         self.journal.insert(db, record, past)
         pending.made.append((record, past))
         pending.ends[record.log] = End(record.seq, record.id, past)
         return versions.insert(db, record, entries)
+
+    def _check_logs(self, record: Record, pending: "_Pending") -> None:
+        """A machine opens a log when it joins or was restored; one that opens them by the hundred means harm. Raises: NoRoom."""
+        logs = {*self.journal.ends, *pending.ends}
+        if len(logs) >= MAX_LOGS or sum(device == record.device for device, _ in logs) >= MAX_LOGS_EACH:
+            raise NoRoom(why="its author, or everybody together, has opened too many logs")
 
     # ---- how far others are
 

@@ -18,6 +18,10 @@ class Copy(NamedTuple):
     digest: Digest
 
 
+LONGEST = 240
+"""Bytes of a copy's name: most disks take 255, and a staging file beside it has a name of its own."""
+
+
 def of_path(db: sqlite3.Connection, path: RelPath) -> list[Copy]:
     """The copies beside ``path``."""
     return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies WHERE path = ?", (path.text,))]
@@ -48,8 +52,21 @@ def copy_name(name: str, person: str, time_ms: int, attempt: int = 1) -> str:
     who = "".join("-" if c in '/\\:<>"|?*' else c for c in person)
     number = f" {attempt}" if attempt > 1 else ""
     extra = f" ({who}, {when}{number})"
-    room = 255 - len((extra + dot + ending).encode())
-    return stem.encode()[:room].decode(errors="ignore") + extra + dot + ending
+    if len((extra + dot + ending).encode()) > LONGEST - 8:  # hardly an ending
+        stem, dot, ending = name, "", ""
+    room = LONGEST - len((extra + dot + ending).encode())
+    return _cut(stem, room) + extra + dot + ending
+
+
+def _cut(text: str, size: int) -> str:
+    """``text``, cut to ``size`` bytes of UTF-8 between two characters."""
+    return text.encode()[:size].decode(errors="ignore").rstrip(" ")
+
+
+def numbered(name: str, number: int) -> str:
+    """``Bilan.xlsx`` → ``Bilan (2).xlsx``."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem} ({number}).{ending}" if stem and dot else f"{name} ({number})"
 
 
 def _copy(row: tuple[bytes, int, str, str, bytes]) -> Copy:

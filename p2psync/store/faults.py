@@ -43,6 +43,11 @@ _DENIED = {
     errno.EPERM: "the system does not allow it",
 }
 _WHY = {
+    errno.ENOENT: ("a folder above it is not there", "Make that folder, or mount its disk."),
+    errno.ENOTDIR: ("something above it is a file", "Choose another place."),
+    errno.EEXIST: ("something else stands there", "Choose another place."),
+    errno.EISDIR: ("a folder stands there", "Choose another place."),
+    errno.ELOOP: ("a link stands there", "Choose another place."),
     errno.EROFS: ("the disk is mounted read-only", "Mount it for writing."),
     errno.ENAMETOOLONG: ("the name is too long for this disk", "Choose a shorter name."),
     errno.EILSEQ: ("this disk cannot store the name", "Rename it on the machine it comes from."),

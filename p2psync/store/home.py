@@ -8,6 +8,8 @@ joining/<invitation>       a ticket in use, until the mandate has opened or the 
 """
 
 import os
+import pwd
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from p2psync.store import keyring
 from p2psync.store.books import Books
 from p2psync.store.faults import writing
 from p2psync.store.keyring import MandateSecret
+from p2psync.store.mandatefolder import make_folder
 from p2psync.store.savefile import save
 from p2psync.values.acts import Genesis
 from p2psync.values.errors import Malformed, UserError
@@ -31,7 +34,11 @@ _LIMIT = 512 * 1024
 
 
 class HomeExposed(UserError):
-    """The state directory {path} belongs to somebody else, or others may write to it. Run: chmod 700 “{path}”, and start again."""
+    """Other users of this machine may write to the state directory “{path}”. Take that away, and start again: {command}"""
+
+
+class HomeForeign(UserError):
+    """The state directory “{path}” belongs to the user {owner}. Start p2psync as that user, or give it another one with --home."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,10 @@ class Home:
             for folder in (path, path / "mandates", path / "joining"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = path.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise HomeExposed(path=path)
+        if status.st_uid != os.geteuid():
+            raise HomeForeign(path=path, owner=_user(status.st_uid))
+        if status.st_mode & 0o022:
+            raise HomeExposed(path=path, command=f"chmod 700 {shlex.quote(str(path))}")
         self.keys: DeviceKeys = keyring.device_keys(path / "device.key")
         for left in (path / "mandates").glob(".new-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -94,12 +103,16 @@ class Home:
         new = self.path / "mandates" / f".new-{secret.mandate.hex()}"
         final = self.path / "mandates" / secret.mandate.hex()
         with writing(new):
+            if new.exists():  # of a try that a full disk ended
+                shutil.rmtree(new)
             new.mkdir(mode=0o700)
         keyring.save_mandate(new / "secret", secret)
         books = Books(new, self.keys, self._now_ms)
         accepted = books.accept([record.raw for record in records])
-        if accepted.alarms or accepted.early or len(accepted.new) != len(records):
-            raise Malformed(why="; ".join(accepted.alarms) or "the first records of the mandate do not fit")
+        if len(accepted.new) != len(records):
+            books.close()
+            why = "; ".join(why for _, why in accepted.alarms)
+            raise accepted.fault or Malformed(why=why or "the first records of the mandate do not fit")
         books.ledger.put("folder", os.fsencode(folder))
         books.ledger.put("shared", b"1" if shared else b"0")
         books.close()
@@ -135,6 +148,7 @@ class Home:
         """The mandate has opened: found its books here, and forget the ticket."""
         secret = MandateSecret(MandateId(joining.ticket.mandate), keys, None, joining.device.incarnation)
         genesis = Record.parse(joining.ticket.chain[0])
+        make_folder(joining.folder)
         books = self._begin(secret, [genesis, joining.device, joining.join], joining.folder, shared=True)
         self.end_joining(joining.ticket.invite)
         return books
@@ -145,3 +159,10 @@ class Home:
 
     def _joining(self, invite: InviteId) -> Path:
         return self.path / "joining" / invite.hex()
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

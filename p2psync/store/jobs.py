@@ -11,6 +11,9 @@ from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.names import RelPath
 from p2psync.values.record import Record
 
+BUSY_AGAIN = 0.5
+"""Seconds until a file that is open in a program is tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Want:

@@ -17,7 +17,7 @@ from p2psync.values.digest import blake2b
 from p2psync.values.errors import PeerError
 from p2psync.values.names import DeviceId, MandateId, RecordId
 from p2psync.values.packing import Plain, pack, unpack
-from p2psync.values.record import MAX_DEPS, Kind, Record
+from p2psync.values.record import MAX_DEPS, MAX_NUMBER, Kind, Record
 
 Log: TypeAlias = tuple[DeviceId, bytes]
 Past: TypeAlias = dict[Log, int]
@@ -44,9 +44,10 @@ class Unfit(PeerError):
 
 @dataclass(frozen=True)
 class Early:
-    """A record cannot be judged yet: what it stands on has not arrived."""
+    """A record cannot be judged yet: the record with the id ``needs`` has not arrived."""
 
     record: Record
+    needs: RecordId
 
 
 class Journal:
@@ -56,6 +57,8 @@ class Journal:
         self.ledger = ledger
         self.mandate = mandate
         self.ends: dict[Log, End] = {}
+        self._moves = 0
+        self._view: tuple[int, bytes] = (-1, b"")
         self.reload()
 
     def reload(self) -> None:
@@ -65,6 +68,7 @@ class Journal:
             " WHERE seq = (SELECT max(seq) FROM records s WHERE s.device = r.device AND s.incarnation = r.incarnation)"
         )
         self.ends = {(DeviceId(d), i): End(seq, RecordId(id_), _unpack_past(past)) for d, i, seq, id_, past in rows}
+        self._moves += 1
 
     def knows(self, db: sqlite3.Connection, record: RecordId) -> bool:
         """Whether the record is in the journal."""
@@ -88,7 +92,7 @@ class Journal:
         for needed in [*record.deps, *([record.prev] if record.prev else [])]:
             row = db.execute("SELECT past, device, incarnation, seq FROM records WHERE id = ?", (needed,)).fetchone()
             if row is None:
-                return Early(record)
+                return Early(record, needed)
             if needed == record.prev and (DeviceId(row[1]), row[2], row[3] + 1) != (*record.log, record.seq):
                 raise Unfit()
             merge(past, _unpack_past(row[0]))
@@ -107,6 +111,7 @@ class Journal:
         end = self.ends.get(record.log)
         if end is None or end.seq < record.seq:
             self.ends[record.log] = End(record.seq, record.id, past)
+            self._moves += 1
 
     def compose(
         self, key: SigningKey, incarnation: bytes, kind: Kind, body: Sequence[Plain], time_ms: int, newer: Mapping[Log, End]
@@ -149,7 +154,7 @@ class Journal:
         """The records in these ranges (log → first, last), in causal order, at most ``limit`` bytes; and where to go on (0: done)."""
         db = self.ledger.read()
         starts = [
-            db.execute("SELECT n FROM records WHERE device = ? AND incarnation = ? AND seq = ?", (*log, first)).fetchone()
+            db.execute("SELECT n FROM records WHERE device = ? AND incarnation = ? AND seq = ?", (*log, min(first, MAX_NUMBER))).fetchone()
             for log, (first, _) in ranges.items()
         ]
         start = max(after, min((row[0] for row in starts if row), default=0) - 1)
@@ -169,8 +174,13 @@ class Journal:
 
     def view(self) -> bytes:
         """32 bytes that are equal for two members exactly when their journals are."""
-        packed = pack([[*log, end.seq, end.id] for log, end in sorted(self.ends.items())])
-        return blake2b(packed, b"p2psync1-view---")
+        moves = self._moves  # read first: what comes meanwhile, in another thread, makes this one out of date
+        known, view = self._view
+        if known != moves:
+            packed = pack([[*log, end.seq, end.id] for log, end in sorted(self.ends.items())])
+            view = blake2b(packed, b"p2psync1-view---")
+            self._view = moves, view
+        return view
 
 
 def merge(into: Past, other: Past) -> None:
@@ -178,6 +188,12 @@ def merge(into: Past, other: Past) -> None:
     for log, seq in other.items():
         if into.get(log, 0) < seq:
             into[log] = seq
+
+
+def past_of(db: sqlite3.Connection, record: RecordId) -> tuple[Log, int, Past]:
+    """Where a record that is in the journal stands, and all that its author knew."""
+    device, incarnation, seq, past = db.execute("SELECT device, incarnation, seq, past FROM records WHERE id = ?", (record,)).fetchone()
+    return (DeviceId(device), incarnation), seq, _unpack_past(past)
 
 
 def _frontier(ends: Mapping[Log, End], log: Log, past: Past) -> list[End]:

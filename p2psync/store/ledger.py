@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from p2psync.store.faults import database
-from p2psync.values.errors import UserError
+from p2psync.values.errors import MandateError, UserError
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -32,8 +32,8 @@ CREATE TABLE places (
     name TEXT PRIMARY KEY, kind TEXT NOT NULL, location TEXT NOT NULL, device INTEGER, inode INTEGER, halted TEXT) WITHOUT ROWID;
 CREATE TABLE paths (
     path TEXT PRIMARY KEY, disk TEXT NOT NULL,
-    kind TEXT, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, executable INTEGER, fresh INTEGER,
-    digest BLOB, listing BLOB,
+    kind TEXT, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, runs INTEGER, fresh INTEGER,
+    digest BLOB, listing BLOB, executable INTEGER,
     agreed_op INTEGER, agreed_digest BLOB, agreed_size INTEGER, agreed_listing BLOB, agreed_executable INTEGER, refs BLOB, seen BLOB)
     WITHOUT ROWID;
 CREATE INDEX paths_by_digest ON paths (digest) WHERE digest IS NOT NULL;
@@ -58,6 +58,10 @@ class LedgerTooNew(UserError):
     """The ledger {path} was written by a newer p2psync. Install that version again; nothing was changed."""
 
 
+class LedgerClosed(MandateError):
+    """The ledger is closed, because p2psync stops."""
+
+
 class LedgerDamaged(UserError):
     """The ledger {path} cannot be read ({why}). Nothing was changed. Restore it from a backup, or move its folder away and subscribe
     again.
@@ -75,11 +79,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._closed = False
+        self._own = threading.local()
+        self._idle: list[sqlite3.Connection] = []
         try:
             self._writer = self._connect()
             self._prepare()
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only=1")
+            self._front, self._back = self._connect_reader(), self._connect_reader()
         except sqlite3.DatabaseError as e:
             raise LedgerDamaged(path=path, why=e) from e
 
@@ -105,6 +111,8 @@ class Ledger:
             DiskFull, CannotWrite, DiskFailing, DatabaseDamaged: nothing was written.
         """
         with self._lock:
+            if self._closed:
+                raise LedgerClosed()
             if self._writer.in_transaction:
                 yield self._writer
                 return
@@ -118,13 +126,42 @@ class Ledger:
                     raise
 
     def read(self) -> sqlite3.Connection:
-        """The connection for reading, for any thread (SQLite serialises its steps); what it sees is what was committed."""
-        return self._reader
+        """The connection for reading, of this thread within :meth:`reading`, shared by several outside; it sees what was committed.
+
+        On a shared one a statement of another thread that is still being read keeps everybody at what was committed before it. The main
+        thread, which must not wait for others, has one to itself.
+        """
+        own: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        return own or (self._front if threading.current_thread() is threading.main_thread() else self._back)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """For the length of the block, this thread reads over a connection of its own, and sees at once what was committed."""
+        before = getattr(self._own, "connection", None)
+        if before is None:
+            try:
+                self._own.connection = self._idle.pop()
+            except IndexError:
+                self._own.connection = self._connect_reader()
+        try:
+            yield
+        finally:
+            if before is None:
+                self._idle.append(self._own.connection)
+                self._own.connection = None
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        reader = self._connect()
+        reader.execute("PRAGMA query_only=1")
+        return reader
 
     def close(self) -> None:
-        """Close both connections. No thread may use the ledger any more."""
+        """Close all connections. No thread may use the ledger any more."""
         with self._lock:
-            self._reader.close()
+            self._closed = True
+            for reader in (self._front, self._back, *self._idle):
+                reader.close()
+            self._idle.clear()
             self._writer.close()
 
     def get(self, key: str) -> bytes | None:

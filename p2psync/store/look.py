@@ -1,52 +1,35 @@
 """Looking at the disk: what changed since the ledger last saw it, and what is no longer there.
 
-The watcher's events are hints and the survey is the truth. What vanished is believed only when it has been gone for a moment (many
-programs save by taking the old file away first) and when it is not too much at once (engine/safety).
+The watcher's events are hints and the survey is the truth. What vanished is for store/vanishing to believe.
 """
 
+import os
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from time import monotonic, time_ns
-from typing import NamedTuple
+from time import time_ns
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
-from p2psync.engine.safety import must_halt
 from p2psync.store import copies, listings, paths
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
-from p2psync.store.root import Root, RootGone
+from p2psync.store.root import FolderGone, Root, RootGone
 from p2psync.store.scan import Changing, Fresh, Nothing, Skipped, Unreadable, observe, walk
 from p2psync.store.sources import VAULTED
-from p2psync.values.content import Chunk, File, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath
-from p2psync.values.names import RelPath
+from p2psync.store.spots import Looked, Spot
+from p2psync.store.vanishing import Vanishing
+from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
+from p2psync.values.errors import BadPath, UserError
+from p2psync.values.names import RelPath, escaped
 
-GONE_FOR = 1.2
-"""Seconds that something must be gone, and nothing more vanish beside it, before that is believed."""
 CHANGING_AGAIN = 0.25
 """Seconds until a file that was written while it was read is looked at again."""
 UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
-
-
-class Spot(NamedTuple):
-    """A path and how the disk spells its names below the folder of its attachment (empty for the attachment itself)."""
-
-    path: RelPath
-    disk: tuple[str, ...]
-
-
-@dataclass
-class Looked:
-    """What a look found: paths to decide about, spots to look at again after so many seconds, and what to show or no longer show."""
-
-    todo: set[RelPath] = field(default_factory=set)
-    again: dict[Spot, float] = field(default_factory=dict)
-    attention: dict[str, Attention | None] = field(default_factory=dict)
+ABSENT_AGAIN = 5.0
+"""Seconds until an attachment whose folder is not there is looked for again."""
 
 
 class _Reading:
@@ -68,13 +51,25 @@ def _unchanged(known: Observed | None, stamp: Stamp) -> bool:
     return known is not None and known.stamp == stamp and not isinstance(known, Fresh)
 
 
+def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
+    """What was seen, with the permission as it is agreed where the disk only shows what it always shows (FAT, many network disks).
+
+    Only when a file's permission is seen to change has a person changed it.
+    """
+    if known is None or not isinstance(seen.state, File) or not isinstance(known.state, File):
+        return seen
+    if seen.stamp.executable != known.stamp.executable or seen.state.executable == known.state.executable:
+        return seen
+    return replace(seen, state=replace(seen.state, executable=known.state.executable))
+
+
 class Look:
     """The eyes of one mandate; used by one thread at a time."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._vanished: dict[RelPath, dict[Spot, float]] = {}
-        self._confirmed: set[RelPath] = set()
+        self._vanishing = Vanishing(books)
+        self._absent: set[RelPath] = set()
         self._keep = books.vault.keeping()
 
     # ---- which path is that?
@@ -96,6 +91,13 @@ class Look:
                 return Spot(RelPath.from_disk(location.name.text, *disk), disk)
         return None
 
+    def look_at_unfit(self, where: Path, fault: BadPath, looked: Looked) -> None:
+        """Note something whose name cannot be shared, or that it is no longer there."""
+        for location in self._books.locations().values():
+            if location.path in where.parents:
+                shown = "/".join((location.name.text, *where.relative_to(location.path).parts))
+                looked.attention[shown] = self._attention("bad-name", why=str(fault)) if os.path.lexists(where) else None
+
     def spell(self, path: RelPath) -> Spot:
         """The spot of a path that may be new here: its nearest known folder as the disk spells it, the rest as it travels."""
         view = paths.get(self._books.ledger.read(), path)
@@ -112,44 +114,56 @@ class Look:
     def survey(self, name: RelPath, looked: Looked) -> set[Spot]:
         """The spots of an attachment whose stamps are not those that the ledger knows; the rest of it is as it was."""
         location = self._books.locations()[name]
+        whole = Spot(name, ())
         if location.single:
-            return {Spot(name, ())}
+            return {whole}
         try:
-            return self._survey_below(Root(location.path), location, (), looked)
-        except RootGone:
-            looked.attention[name.text] = self._attention("missing-root", location=location.path)
-            return set()
+            root = Root(location.path)
+            found = self._survey_below(root, location, (), looked)
+        except (RootGone, UserError):
+            return {whole}
+        return found | {whole} if self._in_doubt(root, location) else found
+
+    def _in_doubt(self, root: Root, location: Location) -> bool:
+        """Whether only a look at the whole attachment can tell how things stand."""
+        changed = root.identity != location.identity or location.name in self._absent
+        return not location.single and (changed or (location.halted is not None and not self._vanishing.missed(location)))
 
     def _survey_below(self, root: Root, location: Location, below: tuple[str, ...], looked: Looked) -> set[Spot]:
+        """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError."""
         top = RelPath.from_disk(location.name.text, *below)
-        known = {view.disk: view for view in paths.below(self._books.ledger.read(), top)}
+        known = {view.disk: view for view in paths.below(self._books.ledger.read(), top) if view.disk != below}
         ours = {copy.disk for copy in copies.everything(self._books.ledger.read()) if copy.path.top == location.name.text}
         found: set[Spot] = set()
-        for seen in walk(root, below, is_by_work):
-            if seen.parts in ours:
-                continue
-            if isinstance(seen, Skipped):
-                looked.attention["/".join((location.name.text, *seen.parts))] = self._attention("bad-name", why=seen.reason)
-                known = {disk: view for disk, view in known.items() if disk[: len(seen.parts)] != seen.parts}
-                continue
-            view = known.pop(seen.parts, None)
-            if view is not None and _unchanged(view.observed, seen.stamp):
-                vanished = self._vanished.get(location.name)
-                if vanished:
-                    vanished.pop(Spot(view.path, view.disk), None)
-                continue
-            try:
-                found.add(Spot(RelPath.from_disk(location.name.text, *seen.parts), seen.parts))
-            except BadPath as e:  # only as a whole: too long, or too deep
-                looked.attention["/".join((location.name.text, *seen.parts))] = self._attention("bad-name", why=e)
-        found |= {Spot(view.path, view.disk) for view in known.values() if view.observed is not None and view.disk != below}
-        if not below and not found and root.identity != location.identity:
-            self._adopt_root(location, root)
-        return found
+        try:
+            for seen in walk(root, below, is_by_work):
+                if seen.parts in ours:
+                    continue
+                if isinstance(seen, Skipped):
+                    self._skip(location, seen, looked)
+                    known = {disk: view for disk, view in known.items() if disk[: len(seen.parts)] != seen.parts}
+                    continue
+                view = known.pop(seen.parts, None)
+                if view is not None and _unchanged(view.observed, seen.stamp):
+                    self._vanishing.found(location, Spot(view.path, view.disk))
+                    continue
+                try:
+                    found.add(Spot(RelPath.from_disk(location.name.text, *seen.parts), seen.parts))
+                except BadPath as e:  # only as a whole: too long, or too deep
+                    self._skip(location, Skipped(seen.parts, str(e), by_name=True), looked)
+        except FolderGone:
+            pass  # just now, and all that was in it: what is known of it is looked at
+        except UserError as e:
+            if not below:
+                raise
+            self._skip(location, Skipped(below, str(e)), looked)
+            looked.todo.discard(top)
+            return set()
+        return found | {Spot(view.path, view.disk) for view in known.values() if view.observed is not None}
 
-    def _adopt_root(self, location: Location, root: Root) -> None:
-        """Nothing is missing in it: another folder of the same name that holds the same is the same folder."""
-        self._books.place(Location(location.name, location.kind, location.path, root.identity, None))
+    def _skip(self, location: Location, seen: Skipped, looked: Looked) -> None:
+        code = "bad-name" if seen.by_name else "unreadable"
+        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, why=seen.reason)
 
     # ---- the look at single spots
 
@@ -167,13 +181,33 @@ class Look:
         return looked
 
     def _look_in(self, location: Location, spots: set[Spot], looked: Looked) -> None:
-        name = location.name.text
         try:
             root = Root(location.root)
+            if self._in_doubt(root, location):
+                spots = spots | {Spot(location.name, ())}
+            self._look_at_all(root, location, spots, looked)
         except RootGone:
-            looked.attention[name] = self._attention("missing-root", location=location.root)
+            self._note_absent(location, self._attention("missing-root", location=location.root), looked)
             return
-        notes: list[PathView] = []
+        except UserError as e:
+            self._note_absent(location, self._attention("unreadable", why=e), looked)
+            return
+        if location.name in self._absent:  # it is back
+            self._absent.discard(location.name)
+            looked.attention.setdefault(location.name.text, None)
+            looked.todo |= paths.unsettled(self._books.ledger.read(), location.name)
+        self._vanishing.judge(root, location, looked)
+        if not location.single and self._books.locations()[location.name].identity != root.identity:
+            # What was noted is decided about when it is sure that this is the folder.
+            looked.todo = {path for path in looked.todo if path.top != location.name.text}
+
+    def _note_absent(self, location: Location, why: Attention, looked: Looked) -> None:
+        looked.attention[location.name.text] = why
+        looked.again[Spot(location.name, ())] = ABSENT_AGAIN
+        self._absent.add(location.name)
+
+    def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:
+        notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
         queue, done = list(spots), set(spots)
         while queue:
@@ -185,22 +219,24 @@ class Look:
         with self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
-            for view in notes:
+            for view in notes.values():
                 paths.put(db, view)
-        self._judge_vanished(root, location, looked)
 
     def _look_at(
-        self, root: Root, location: Location, spot: Spot, looked: Looked, notes: list[PathView], lists: list[tuple[File, Listing]]
+        self, root: Root, location: Location, spot: Spot, looked: Looked, notes: dict[RelPath, PathView], lists: list[tuple[File, Listing]]
     ) -> set[Spot]:
         """Look at one spot; returns further spots that this one makes worth a look."""
         if not spot.disk and not location.single:
             return self._survey_below(root, location, (), looked)
-        view = paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
-        shown = spot.path.text
+        view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
+        known = view.observed if view.disk == spot.disk else None
         reading = _Reading()
-        seen = observe(root, location.parts(spot.disk), view.observed, time_ns(), reading)
+        seen = observe(root, location.parts(spot.disk), known, time_ns(), reading)
         for piece in reading.pieces:
             self._keep(*piece)
+        if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
+            seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
+        shown = "/".join((location.name.text, *spot.disk))
         if isinstance(seen, Changing):
             looked.again[spot] = CHANGING_AGAIN
             looked.attention[shown] = self._attention("still-written")
@@ -209,89 +245,42 @@ class Look:
             looked.attention[shown] = self._attention("unreadable", why=seen.reason)
             looked.again[spot] = UNREADABLE_AGAIN
             return set()
-        looked.attention[shown] = None
-        vanished = self._vanished.setdefault(location.name, {})
+        looked.attention[shown] = looked.attention[spot.path.text] = None
         if isinstance(seen, Nothing):
-            return self._note_vanished(location, view, spot, vanished, looked)
-        vanished.pop(spot, None)
+            return self._note_nothing(location, view, spot, looked)
+        if view.observed is not None and view.disk != spot.disk and root.stamp(location.parts(view.disk)) is not None:
+            looked.attention[shown] = self._attention("name-collision", other=spot.path)  # two spellings of one name, side by side
+            return set()
+        self._vanishing.found(location, spot)
         looked.todo.add(spot.path)
+        seen = _as_permitted(seen, view.observed)
         if seen != view.observed or view.disk != spot.disk:
-            notes.append(PathView(spot.path, spot.disk, seen, view.agreed))
+            notes[spot.path] = PathView(spot.path, spot.disk, seen, view.agreed)
         if reading.chunks and isinstance(seen.state, File):
             lists.append((seen.state, Listing.of(reading.chunks)))
         if seen.stamp.kind == "folder" and not _unchanged(view.observed, seen.stamp):
             return self._survey_below(root, location, spot.disk, looked)
         return set()
 
-    # ---- what is gone
-
-    def _note_vanished(self, location: Location, view: PathView, spot: Spot, vanished: dict[Spot, float], looked: Looked) -> set[Spot]:
+    def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
+        if view.disk != spot.disk:
+            return set()  # the path is spelled otherwise by now
         if view.observed is None:
             looked.todo.add(spot.path)
             return set()
-        vanished.setdefault(spot, monotonic())
+        self._vanishing.miss(location, spot)
         below = paths.below(self._books.ledger.read(), spot.path)
         return {Spot(v.path, v.disk) for v in below if v.observed is not None and v.path != spot.path}
 
-    def _judge_vanished(self, root: Root, location: Location, looked: Looked) -> None:
-        """Believe that things are gone once nothing more has vanished for a moment, unless it is too much at once."""
-        vanished = self._vanished.get(location.name) or {}
-        if not vanished:
-            if location.halted:
-                self._halt(location, None, looked)
-            return
-        quiet = monotonic() - max(vanished.values())
-        if quiet < GONE_FOR:
-            looked.again[next(iter(vanished))] = GONE_FOR - quiet + 0.01
-            return
-        views = [view for view in map(self._view, vanished) if view is not None]
-        if not location.single and location.name not in self._confirmed and self._halts(root, location, views, looked):
-            return
-        self._confirmed.discard(location.name)
-        with self._books.writing() as db:
-            for view in views:
-                paths.put(db, PathView(view.path, view.disk, None, view.agreed))
-        looked.todo |= {view.path for view in views}
-        vanished.clear()
-        if location.halted:
-            self._halt(location, None, looked)
-
-    def _halts(self, root: Root, location: Location, views: list[PathView], looked: Looked) -> bool:
-        db = self._books.ledger.read()
-        gone = [v for v in views if v.observed and isinstance(v.observed.state, File) and not self._moved(v, views)]
-        known = sum(1 for v in paths.below(db, location.name) if v.observed and isinstance(v.observed.state, File))
-        changed = root.identity != location.identity
-        if not must_halt(len(gone), known, root_changed=changed):
-            return False
-        facts = {"count": len(gone), "total": known, "location": location.path}
-        self._halt(location, self._attention("root-replaced" if changed else "many-deletions", **facts), looked)
-        return True
-
-    def _moved(self, view: PathView, gone: list[PathView]) -> bool:
-        """Whether the same bytes were seen somewhere else meanwhile: a rename is no deletion."""
-        assert view.observed is not None and isinstance(view.observed.state, File)
-        elsewhere = paths.holding(self._books.ledger.read(), view.observed.state.content.digest)
-        lost = {v.path for v in gone}
-        return any(other.path not in lost for other in elsewhere)
-
-    def _halt(self, location: Location, why: Attention | None, looked: Looked) -> None:
-        looked.attention[location.name.text] = why
-        halted = why.code if why else None
-        if halted != location.halted:
-            self._books.place(Location(location.name, location.kind, location.path, location.identity, halted))
-
     def confirm(self, name: RelPath) -> set[Spot]:
-        """A person says that what is gone is meant to be gone: the spots to look at again."""
-        self._confirmed.add(name)
-        with suppress(RootGone):
-            location = self._books.locations()[name]
-            self._adopt_root(location, Root(location.path))
-        return set(self._vanished.get(name, ()))
+        """A person says that what is gone by now is meant to be gone: the spots to look at again."""
+        whole = Spot(name, ())
+        location = self._books.locations()[name]
+        self.look({whole, *self._vanishing.missed(location)})
+        self._vanishing.confirm(location)
+        return {whole, *self._vanishing.missed(location)}
 
     # ---- details
-
-    def _view(self, spot: Spot) -> PathView | None:
-        return paths.get(self._books.ledger.read(), spot.path)
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)

@@ -128,6 +128,13 @@ if sys.platform == "linux":
         with suppress(OSError):  # it was taken from us: we were slower than /proc/sys/fs/lease-break-time
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
+    def awaited(fd: int) -> bool:
+        """Whether somebody's ``open`` of the file already waits for the lease on ``fd`` that was granted."""
+        try:
+            return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+        except OSError:
+            return False
+
     def _holder(wanted: os.stat_result, name: str) -> tuple[OpenBy | None, bool]:
         """The first process that has the file open, and whether every process could be looked at."""
         complete = True
@@ -183,6 +190,10 @@ else:
         return Lease.UNKNOWN
 
     def _give_back(fd: int) -> None:
+        raise AssertionError("no lease was granted")
+
+    def awaited(fd: int) -> bool:
+        """Whether somebody's ``open`` of the file already waits for the lease on ``fd`` that was granted."""
         raise AssertionError("no lease was granted")
 
     def _holder(wanted: os.stat_result, name: str) -> tuple[OpenBy | None, bool]:

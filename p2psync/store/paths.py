@@ -14,7 +14,7 @@ from p2psync.values.packing import pack, unpack
 
 _LIMIT = 1 << 20
 _COLUMNS = (
-    "disk, kind, size, mtime_ns, ctime_ns, inode, executable, fresh, digest, listing,"
+    "disk, kind, size, mtime_ns, ctime_ns, inode, runs, fresh, digest, listing, executable,"
     " agreed_op, agreed_digest, agreed_size, agreed_listing, agreed_executable, refs, seen"
 )
 
@@ -43,17 +43,17 @@ def put(db: sqlite3.Connection, view: PathView) -> None:
     """Keep the views of a path."""
     o, a = view.observed, view.agreed
     stamp: tuple[object, ...] = (None,) * 7
-    content: tuple[object, ...] = (None, None)
+    content: tuple[object, ...] = (None, None, None)
     agreed: tuple[object, ...] = (None,) * 7
     if o is not None:
         s = o.stamp
-        stamp = (s.kind, s.size, s.mtime_ns, s.ctime_ns, s.inode, s.executable, isinstance(o, Fresh))
+        stamp = (s.kind, s.size, s.mtime_ns, s.ctime_ns, signed(s.inode), s.executable, isinstance(o, Fresh))
         if isinstance(o.state, File):
-            content = (o.state.content.digest, o.state.content.listing)
+            content = (o.state.content.digest, o.state.content.listing, o.state.executable)
     if a is not None:
         agreed = (*_pack_state(a.state), _pack_refs(a.refs), _pack_refs(a.seen))
     db.execute(
-        f"INSERT OR REPLACE INTO paths (path, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT OR REPLACE INTO paths (path, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (view.path.text, "/".join(view.disk), *stamp, *content, *agreed),
     )
 
@@ -78,18 +78,56 @@ def holding(db: sqlite3.Connection, digest: Digest) -> list[PathView]:
     return [_view(RelPath(row[0]), row[1:]) for row in rows]
 
 
+def unsettled(db: sqlite3.Connection, name: RelPath | None = None) -> set[RelPath]:
+    """The paths (at or below ``name``) about which there is something to decide: a head that was not known when anything was agreed
+    there, several heads, or a disk that was seen to hold something else than what was agreed.
+    """
+    within, names = "", tuple[str, ...]()
+    if name is not None:
+        within, names = " AND (path = ? OR (path > ? AND path < ?))", (name.text, name.text + "/", name.text + "0")
+    rows = db.execute(
+        "SELECT path FROM entries LEFT JOIN (SELECT path AS known, seen FROM paths) ON known = path"
+        f" WHERE head = 1 AND attaches = 0 AND (seen IS NULL OR instr(seen, record) = 0){within}"
+        f" UNION SELECT path FROM entries WHERE head = 1 AND attaches = 0{within} GROUP BY path HAVING count(*) > 1"
+        f" UNION SELECT path FROM paths WHERE ({_DIFFERS}){within}",
+        names * 3,
+    )
+    return {RelPath(row[0]) for row in rows}
+
+
+_DIFFERS = (
+    f"coalesce(kind, '') != CASE agreed_op WHEN {int(Op.FILE)} THEN 'file' WHEN {int(Op.FOLDER)} THEN 'folder' ELSE '' END"
+    " OR digest IS NOT agreed_digest OR executable IS NOT agreed_executable"
+)
+
+
+def unrecorded(db: sqlite3.Connection) -> list[RelPath]:
+    """The paths at which something was seen that was never recorded, as while another name stands in its way."""
+    return [RelPath(row[0]) for row in db.execute("SELECT path FROM paths WHERE kind IS NOT NULL AND agreed_op IS NULL")]
+
+
+def signed(number: int) -> int:
+    """An unsigned number of 64 bits, such as the inodes of some network disks, as SQLite can keep it."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def unsigned(number: int) -> int:
+    """The number that ``signed`` kept."""
+    return number + (1 << 64) if number < 0 else number
+
+
 def _view(path: RelPath, row: tuple[object, ...]) -> PathView:
-    disk, kind, size, mtime, ctime, inode, executable, fresh, digest, listing = row[:10]
+    disk, kind, size, mtime, ctime, inode, runs, fresh, digest, listing, executable = row[:11]
     observed = None
     if kind is not None:
-        stamp = Stamp(kind, size, mtime, ctime, inode, bool(executable))  # type: ignore[arg-type]
+        stamp = Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))  # type: ignore[arg-type]
         state: File | Folder = Folder()
         if kind == "file":
             state = File(Content(Digest(digest), size, Digest(listing)), bool(executable))  # type: ignore[arg-type]
         observed = (Fresh if fresh else Observed)(stamp, state)
     agreed = None
-    if row[10] is not None:
-        agreed = Agreed(_unpack_state(row[10:15]), _unpack_refs(row[15]), _unpack_refs(row[16]))
+    if row[11] is not None:
+        agreed = Agreed(_unpack_state(row[11:16]), _unpack_refs(row[16]), _unpack_refs(row[17]))
     return PathView(path, tuple(str(disk).split("/")) if disk else (), observed, agreed)
 
 

@@ -21,11 +21,21 @@ from p2psync.values.record import Record
 
 
 class NoConflict(UserError):
-    """There is no conflict about “{name}” in “{mandate}”. `p2psync conflicts` lists those there are."""
+    """There is no conflict about “{name}” in “{mandate}”. “p2psync conflicts” lists those there are."""
 
 
 class NoSuchVersion(UserError):
-    """“{name}” has no version “{version}”. `p2psync history` lists the versions."""
+    """“{name}” has no version “{version}”. “p2psync history” lists the versions."""
+
+
+class VersionIsDeletion(UserError):
+    """Version {version} of “{name}” is its deletion, so that there is nothing to bring back. Take an earlier one; nothing was changed."""
+
+
+class NotOneOf(UserError):
+    """In the conflict about “{name}”, {mine} of the versions are yours and {theirs} are not, so that “{keep}” does not say which. Give one
+    as “p2psync conflicts” prints it.
+    """
 
 
 class AmbiguousVersion(UserError):
@@ -33,7 +43,11 @@ class AmbiguousVersion(UserError):
 
 
 class NoSuchFile(UserError):
-    """“{name}” is not in “{mandate}”, and never was. `p2psync status` and `p2psync history` show the names."""
+    """“{name}” is not in “{mandate}”, and never was. “p2psync status” and “p2psync history” show the names."""
+
+
+class NoFolderFor(UserError):
+    """There is no folder “{folder}” to write the version to. Make it, or choose another place; nothing was changed."""
 
 
 class VersionNotHere(UserError):
@@ -87,7 +101,7 @@ def resolve(books: Books, name: str, keep: str, by: str) -> tuple[list[Record], 
     ``keep`` is "mine" (this machine's), "theirs" (somebody else's), "both" (each under a name of its own) or the name of a version.
 
     Raises:
-        NoConflict, NoSuchVersion, OnlyRead.
+        NoConflict, NoSuchVersion, AmbiguousVersion, NotOneOf, OnlyRead.
     """
     check_may_write(books)
     path = known_path(books, name)
@@ -115,7 +129,7 @@ def _choose(books: Books, everything: list[Standing], keep: str, name: str) -> H
     if keep == "theirs" and len(theirs) == 1:
         return theirs[0]
     if keep in ("mine", "theirs"):
-        raise NoSuchVersion(name=escaped(name), version=f"{keep}: it has {len(mine)} of yours and {len(theirs)} of others; name one")
+        raise NotOneOf(name=escaped(name), mine=len(mine), theirs=len(theirs), keep=keep)
     found = [one.head for one in everything if one.version.short.startswith(keep.lower())]
     if len(found) != 1:
         raise (AmbiguousVersion if found else NoSuchVersion)(name=escaped(name), version=escaped(keep))
@@ -148,12 +162,12 @@ def restore(books: Books, sources: Sources, name: str, version: str | None, to: 
     Without a ``version`` it is the one that should stand there: for a file that vanished, or was changed by a reader.
 
     Raises:
-        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionNotHere, TargetTaken, OnlyRead.
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, VersionNotHere, TargetTaken, NoFolderFor, OnlyRead.
     """
     path = known_path(books, name)
     chosen = _version(books, path, version)
     if chosen.entry.content is None:
-        raise NoSuchVersion(name=escaped(name), version=f"{chosen.short}: it is a deletion")
+        raise VersionIsDeletion(name=escaped(name), version=chosen.short)
     if to is not None:
         _write_out(books, sources, chosen, to)
         return [], set()
@@ -200,6 +214,8 @@ def _write_out(books: Books, sources: Sources, chosen: Version, to: Path) -> Non
     assert chosen.entry.content is not None
     if os.path.lexists(to):
         raise TargetTaken(path=escaped(str(to)))
+    if not to.parent.is_dir():
+        raise NoFolderFor(folder=escaped(str(to.parent)))
     data = content_of(books, sources, chosen.entry.content)
     if data is None:
         raise VersionNotHere(name=chosen.entry.path, person=person_of(books, chosen.device))

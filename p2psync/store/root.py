@@ -50,7 +50,7 @@ class LinkInTheWay(UserError):
 
 
 class NoPlainFile(UserError):
-    """“{path}” is neither a file nor a folder, so it cannot be shared. Move it somewhere else."""
+    """“{path}” is neither a file nor a folder (a link, for instance), so it is not shared. Put the file itself there, or move it away."""
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -61,7 +61,12 @@ def stamp_of(status: os.stat_result) -> Stamp:
     elif stat.S_ISDIR(status.st_mode):
         kind = "folder"
     executable = kind == "file" and bool(status.st_mode & stat.S_IXUSR)
-    return Stamp(kind, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, executable)
+    return Stamp(kind, status.st_size, _kept(status.st_mtime_ns), _kept(status.st_ctime_ns), status.st_ino, executable)
+
+
+def _kept(time_ns: int) -> int:
+    """A time that the ledger can keep: some programs leave dates behind that lie beyond the year 2262, or before 1677."""
+    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
 
 
 def stamp_at(folder: int, name: str) -> Stamp | None:

@@ -67,10 +67,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A place in a folder that was walked of which nothing is known, nor of anything below it; ``reason`` is a sentence."""
+    """A place in a folder that was walked of which nothing is known, nor of anything below it; ``reason`` is a sentence.
+
+    ``by_name``: its name is what keeps it from being shared.
+    """
 
     parts: Parts
     reason: str
+    by_name: bool = False
 
 
 def observe(
@@ -148,7 +152,7 @@ def _found(parts: Parts, stamp: Stamp) -> Found | Skipped:
     try:
         return Found(parts, RelPath.from_disk(*parts), stamp)
     except BadPath as error:
-        return Skipped(parts, str(error))
+        return Skipped(parts, str(error), by_name=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from p2psync.store import openfiles
 from p2psync.store.durable import start_writing
 from p2psync.store.faults import writing
 from p2psync.store.holes import Filled
-from p2psync.store.root import Root, open_at
+from p2psync.store.root import Root, open_at, stamp_at
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
-from p2psync.values.errors import MandateError, PeerError
+from p2psync.values.errors import MandateError, PeerError, UserError
 from p2psync.values.names import PREFIX
 
 _STAGED = re.compile(re.escape(PREFIX) + r"-([0-9a-f]{32})-[0-9a-f]{8}\.part")
@@ -281,6 +281,14 @@ def _zeros(size: int) -> Digest:
 def staged_name(digest: Digest, name: str) -> str:
     """The name under which the version ``digest`` of the file ``name`` waits beside it."""
     return f"{PREFIX}-{digest.hex()[:32]}-{zlib.crc32(os.fsencode(name)):08x}.part"
+
+
+def discard(root: Root, sealed: Sealed) -> None:
+    """Removes a sealed version that is not wanted any more, if it is still what waits there; what cannot be removed is swept away later."""
+    with suppress(OSError, MandateError, UserError), root.dir_fd(sealed.folder) as folder:
+        stands = stamp_at(folder, sealed.name)
+        if stands is not None and stands.inode == sealed.inode:
+            os.unlink(sealed.name, dir_fd=folder)
 
 
 def _is_ours(status: os.stat_result, folder: os.stat_result) -> bool:

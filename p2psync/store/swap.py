@@ -105,11 +105,11 @@ def _act(folder: int, name: str, expected: Stamp, shown: str, forth: Callable[[]
     fd = _opened(folder, name, shown)
     try:
         with openfiles.held(fd) as lease:
-            moved = _look_and_do(fd, folder, name, expected, shown, forth) if lease is not Lease.REFUSED else None
+            moved = _look_and_do(fd, folder, name, expected, shown, forth, lease) if lease is not Lease.REFUSED else None
         if lease is Lease.REFUSED:
             if by := openfiles.descriptor(fd, name):
                 raise BusyFile(path=shown, by=by)
-            moved = _look_and_do(fd, folder, name, expected, shown, forth)  # only we ourselves have it open, to serve it
+            moved = _look_and_do(fd, folder, name, expected, shown, forth, lease)  # only we ourselves have it open, to serve it
         if moved is None:
             return False
         by = openfiles.descriptor(fd, moved[1]) if lease is Lease.GRANTED else None
@@ -134,7 +134,11 @@ def _opened(folder: int, name: str, shown: str) -> int:
         raise
 
 
-def _look_and_do(fd: int, folder: int, name: str, expected: Stamp, shown: str, forth: Callable[[], _Place | None]) -> _Place | None:
+def _look_and_do(
+    fd: int, folder: int, name: str, expected: Stamp, shown: str, forth: Callable[[], _Place | None], lease: Lease
+) -> _Place | None:
     if stamp_at(folder, name) != expected or os.fstat(fd).st_ino != expected.inode:
         raise ChangedMeanwhile(path=shown)
+    if lease is Lease.GRANTED and openfiles.awaited(fd):  # doing it and taking it back would show the new version for a moment
+        raise BusyFile(path=shown, by=OpenBy(None, None, "open"))
     return forth()

@@ -2,9 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from p2psync.engine.heads import Head, Heads
+from p2psync.store import journal
 from p2psync.values.content import Content
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Act, Entry, Op, Ref
@@ -60,7 +62,20 @@ def insert(db: sqlite3.Connection, record: Record, entries: Sequence[Entry | Non
 def heads(db: sqlite3.Connection, path: RelPath) -> Heads:
     """The heads of what ``path`` holds."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.path = ? AND e.attaches = 0 AND e.head = 1", (path.text,))
-    return Heads.of([Head(ref, entry.state) for ref, entry in map(_entry, rows)])
+    found = [Head(ref, entry.state) for ref, entry in map(_entry, rows)]
+    return Heads.of(_with_knowledge(db, found) if len(found) > 1 else found)
+
+
+def _with_knowledge(db: sqlite3.Connection, heads: list[Head]) -> list[Head]:
+    """The heads of a conflict, with which of them the authors of others knew of."""
+    knew = {head.ref.record: journal.past_of(db, head.ref.record) for head in heads}
+    places = {record: (log, seq) for record, (log, seq, _) in knew.items()}
+
+    def known_to(head: Head, other: Head) -> bool:
+        log, seq = places[head.ref.record]
+        return other.ref.record != head.ref.record and knew[other.ref.record][2].get(log, 0) >= seq
+
+    return [replace(head, passed_over=any(known_to(head, other) for other in heads)) for head in heads]
 
 
 def entry(db: sqlite3.Connection, ref: Ref) -> Entry | None:
@@ -114,6 +129,16 @@ def namesake(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
         (path.fold, path.text, Op.GONE, Op.DETACH),
     ).fetchone()
     return None if row is None else RelPath(row[0])
+
+
+def of_folds(db: sqlite3.Connection, folds: Iterable[str]) -> list[RelPath]:
+    """The live paths with one of these folds."""
+    rows = [
+        row
+        for fold in folds
+        for row in db.execute("SELECT path FROM entries WHERE fold = ? AND head = 1 AND attaches = 0 AND op != ?", (fold, Op.GONE))
+    ]
+    return [RelPath(row[0]) for row in rows]
 
 
 def history(db: sqlite3.Connection, path: RelPath | None) -> list[Version]:

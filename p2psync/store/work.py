@@ -4,28 +4,32 @@ Recording comes first and in one transaction, so that what a person saved is saf
 remembered; then the disk, one path at a time, each looked at again before it is touched (store/carryout, store/apply).
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, paths, versions
+from p2psync.store import copies, naming, paths, versions
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
+from p2psync.store.copies import numbered
 from p2psync.store.faults import write_fault
 from p2psync.store.jobs import Job, Worked
 from p2psync.store.locations import Location
+from p2psync.store.naming import Naming
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, RootGone
-from p2psync.store.sources import Sources
+from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import sweep
 from p2psync.values.content import File, Folder, Gone
 from p2psync.values.entry import Act, Entry, Op, Ref, entry_for
 from p2psync.values.errors import P2psyncError, UserError
-from p2psync.values.names import RelPath
+from p2psync.values.names import RelPath, fold
 
 PASSES = 8
 """Passes of one round; a path that needs more than a few would be a mistake of ours, and waits for the next round."""
@@ -39,21 +43,16 @@ class Work:
         self._applying = Applying(books, sources, arrivals)
 
     def unfinished(self) -> set[RelPath]:
-        """The paths whose heads are not what is agreed here: where a start goes on."""
-        rows = self._books.ledger.read().execute(
-            "SELECT e.path FROM entries e LEFT JOIN paths p ON p.path = e.path WHERE e.head = 1 AND e.attaches = 0"
-            " AND (p.agreed_op IS NULL OR p.agreed_op != e.op OR p.agreed_digest IS NOT e.digest OR p.digest IS NOT e.digest)"
-        )
-        found = {RelPath(row[0]) for row in rows}
+        """The paths of which the three views do not say the same: where a start goes on."""
+        db = self._books.ledger.read()
         unplaced = set(self._books.attachments()) - set(self._books.locations())
-        return found | unplaced | {copy.path for copy in copies.everything(self._books.ledger.read())}
+        return paths.unsettled(db) | unplaced | {copy.path for copy in copies.everything(db)}
 
     def sweep(self) -> None:
         """Remove what an earlier run left beside the files: staging files of versions that are not wanted any more."""
         db = self._books.ledger.read()
-        wanted = {
-            head.state.content.digest for path in self.unfinished() for head in versions.heads(db, path).all if isinstance(head.state, File)
-        }
+        states = [head.state for path in self.unfinished() for head in versions.heads(db, path).all]
+        wanted = {state.content.digest for state in states if isinstance(state, File) and state.content.size > VAULTED}
         for location in self._books.locations().values():
             below = paths.below(db, location.name)
             folders = (
@@ -68,74 +67,100 @@ class Work:
     def work(self, todo: Iterable[RelPath]) -> Worked:
         """Decide about these paths and do what was decided, as far as it can be done now."""
         worked = Worked()
-        self._place(worked)
-        waiting = set(todo) | worked.todo
-        worked.todo = set()
+        todo = set(todo)
+        fresh = self._place(worked)
+        # What stands at a new place is looked at before anything is brought there.
+        later = worked.todo | {path for path in todo if RelPath(path.top) in fresh}
+        waiting, worked.todo = todo - later, set()
         for _ in range(PASSES):
             if not waiting:
                 break
             worked.done |= waiting
             jobs = self._decide(waiting, worked)
             self._applying.apply(jobs, worked)
+            gone = [job.path for job in jobs if not isinstance(job.decision, Nothing) and isinstance(job.heads.winner.state, Gone)]
+            worked.todo |= naming.freed(self._books.ledger.read(), gone)
             waiting, worked.todo = worked.todo, set()
-        worked.todo = waiting
+        worked.todo = waiting | later
         return worked
 
     # ---- where attachments are
 
-    def _place(self, worked: Worked) -> None:
-        """Give each attachment a place on this disk, and let go of what was detached."""
+    def _place(self, worked: Worked) -> set[RelPath]:
+        """Give each attachment a place on this disk, and let go of what was detached; returns those that were given one."""
+        db = self._books.ledger.read()
         attached, placed = self._books.attachments(), self._books.locations()
         for name in placed.keys() - attached.keys():
+            worked.done |= {view.path for view in paths.below(db, name)} | set(versions.live_paths(db, name))
             self._books.unplace(name)
             worked.attention.update({name.text: None})
             worked.placed.add(name)
+        for name in attached.keys() & placed.keys():
+            if not _fits(placed[name], attached[name]):
+                worked.attention[name.text] = self._attention("two-kinds", location=placed[name].path)
+        fresh = set()
         for name in attached.keys() - placed.keys():
             try:
                 self._make_place(name, attached[name])
             except (UserError, RootGone) as e:
                 worked.attention[name.text] = self._attention("unwritable", why=e, do="")
                 continue
-            worked.placed.add(name)
-            worked.todo |= set(versions.live_paths(self._books.ledger.read(), name)) | {name}
+            fresh.add(name)
+            worked.todo |= set(versions.live_paths(db, name)) | {name}
+        worked.placed |= fresh
+        return fresh
 
     def _make_place(self, name: RelPath, op: Op) -> None:
-        db = self._books.ledger.read()
-        beside = next((copy for copy in copies.everything(db) if copy.disk[-1:] == (name.text,)), None)
-        where = self._books.folder / name.text
-        if beside is not None and op == Op.ATTACH_FILE and (owner := self._books.locations().get(RelPath(beside.path.top))):
-            where = owner.root.joinpath(*beside.disk)
+        single = op == Op.ATTACH_FILE
+        where = (self._copy_called(name) if single else None) or self._free_place(name, single)
         try:
-            self._books.folder.mkdir(parents=True, exist_ok=True)
-            if op == Op.ATTACH_FOLDER:
+            where.parent.mkdir(parents=True, exist_ok=True)
+            if not single:
                 where.mkdir(exist_ok=True)
         except OSError as e:
             raise write_fault(e, where) from e
-        single = op == Op.ATTACH_FILE
-        identity = None if single else Root(where).identity
-        self._books.place(Location(name, "file" if single else "folder", where, identity))
+        self._books.place(Location(name, "file" if single else "folder", where))
+
+    def _copy_called(self, name: RelPath) -> Path | None:
+        """Where a conflict copy stands that is becoming a file of its own, under this name."""
+        for copy in copies.everything(self._books.ledger.read()):
+            owner = self._books.locations().get(RelPath(copy.path.top))
+            if owner is not None and owner.single and fold(copy.disk[-1]) == name.fold:
+                return owner.root.joinpath(*copy.disk)
+        return None
+
+    def _free_place(self, name: RelPath, single: bool) -> Path:
+        """The place of this name in the mandate's folder; another one when it is part of another attachment, or something else is there."""
+        taken = [os.path.realpath(location.path) for location in self._books.locations().values()]
+        where = self._books.folder / name.text
+        for number in range(2, 1000):
+            real = os.path.realpath(where.parent) + "/" + where.name
+            other_kind = where.is_symlink() or (where.is_dir() if single else where.is_file())
+            if not other_kind and not any(_overlap(real, other) for other in taken):
+                break
+            where = self._books.folder / numbered(name.text, number)
+        return where
 
     # ---- deciding
 
     def _decide(self, todo: set[RelPath], worked: Worked) -> list[Job]:
-        placed = self._books.locations()
+        places = self._places(todo, worked)
         db = self._books.ledger.read()
         jobs: list[Job] = []
         entries: list[tuple[PathView, Entry]] = []
         adopted: list[PathView] = []
-        folds: dict[str, RelPath] = {}
+        names = Naming(db)
         for path in sorted(todo, key=lambda p: p.text):
-            location = placed.get(RelPath(path.top))
-            if location is None or not self._is_there(location, worked):
+            location = places.get(path.top)
+            if location is None or not location.covers(path):
                 continue
             view = paths.get(db, path) or PathView(path, self._spell(db, path))
             heads = versions.heads(db, path)
             observed = view.observed.state if view.observed else None
-            agreed = view.agreed or self._recognised(db, path, observed)
-            decision = reconcile(observed, agreed, heads, single=location.single)
+            decision = reconcile(observed, self._agreed(db, view, heads), heads, single=location.single)
             match decision:
                 case Record():
-                    self._to_record(view, decision, heads, location, entries, folds, worked)
+                    self._to_record(view, decision, heads, location, entries, names, worked)
                 case Missing():
                     worked.attention[path.text] = self._attention("missing-file", location=location.path)
                 case Adopt(agreed):
@@ -146,21 +171,41 @@ class Work:
         self._record(entries, adopted, worked)
         return jobs
 
-    def _recognised(self, db: sqlite3.Connection, path: RelPath, observed: File | Folder | None) -> Agreed | None:
-        """Where nothing was ever agreed, but an earlier version of this very path stands there: that is what it was made from."""
-        if not isinstance(observed, File):
-            return None
-        ref = versions.superseded(db, path, observed.content)
-        return None if ref is None else Agreed(observed, frozenset((ref,)), frozenset((ref,)))
+    def _places(self, todo: set[RelPath], worked: Worked) -> dict[str, Location]:
+        """The attachments that these paths are in and that can be worked on here, by name."""
+        attached, placed = self._books.attachments(), self._books.locations()
+        found = {}
+        for name in {RelPath(path.top) for path in todo}:
+            location = placed.get(name)
+            if location is None or not _fits(location, attached.get(name)):
+                continue
+            if self._is_there(location):
+                found[name.text] = location
+            elif location.halted != "root-replaced":
+                worked.look_again.add(name)  # which says why, and goes on here when it is there again
+        return found
 
-    def _is_there(self, location: Location, worked: Worked) -> bool:
+    def _is_there(self, location: Location) -> bool:
         """Whether the attachment's folder is really there: otherwise nothing is concluded from what is not in it."""
         try:
             root = Root(location.root)
         except (RootGone, UserError):
-            worked.attention[location.name.text] = self._attention("missing-root", location=location.root)
             return False
-        return location.single or (root.identity == location.identity and location.halted != "root-replaced")
+        return location.single or root.identity == location.identity
+
+    def _agreed(self, db: sqlite3.Connection, view: PathView, heads: Heads) -> Agreed | None:
+        """What was agreed at a path.
+
+        Where nothing was ever, or what was recorded before a detach has only been taken up again (store/attaching), but an earlier
+        version of this very path stands there, that is what it was made from.
+        """
+        agreed, observed = view.agreed, view.observed
+        if observed is None or not isinstance(observed.state, File) or not heads.all or isinstance(heads.winner.state, Gone):
+            return agreed
+        if agreed is not None and agreed.seen:
+            return agreed
+        ref = versions.superseded(db, view.path, observed.state.content)
+        return agreed if ref is None else Agreed(observed.state, frozenset((ref,)), frozenset((ref,)))
 
     def _spell(self, db: sqlite3.Connection, path: RelPath) -> tuple[str, ...]:
         parent = path.parent
@@ -176,20 +221,19 @@ class Work:
         heads: Heads,
         location: Location,
         entries: list[tuple[PathView, Entry]],
-        folds: dict[str, RelPath],
+        names: Naming,
         worked: Worked,
     ) -> None:
         path = view.path
         if not self._books.may_write:
-            worked.attention[path.text] = self._attention("reader")
+            code = "reader-new" if not heads.all or isinstance(heads.winner.state, Gone) else "reader"
+            worked.attention[path.text] = self._attention(code, owners=self._books.roster.owners)
             return
         new = not heads.all or isinstance(heads.winner.state, Gone)
-        other = folds.setdefault(path.fold, path)
-        if new and not isinstance(decision.state, Gone):
-            namesake = versions.namesake(self._books.ledger.read(), path) or (other if other != path else None)
-            if namesake is not None:
-                worked.attention[path.text] = self._attention("name-collision", other=namesake)
-                return
+        namesake = names.recorded(path) if new and not isinstance(decision.state, Gone) else None
+        if namesake is not None:
+            worked.attention[path.text] = self._attention("name-collision", other=namesake)
+            return
         if location.halted and isinstance(decision.state, Gone):
             return
         mtime = view.observed.stamp.mtime_ns if view.observed and isinstance(decision.state, File) else 0
@@ -211,9 +255,21 @@ class Work:
                     view, ref = views[entry.path], Ref(record.id, index)
                     heads = versions.heads(db, entry.path)
                     paths.put(db, PathView(view.path, view.disk, view.observed, Agreed(entry.state, frozenset((ref,)), heads.refs)))
+        worked.todo |= naming.freed(self._books.ledger.read(), [entry.path for _, entry in entries if entry.op == Op.GONE])
         worked.todo |= {path for path in views if len(versions.heads(self._books.ledger.read(), path).all) > 1}
         for path in views:
             worked.attention[path.text] = None
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
+
+
+def _fits(location: Location, op: Op | None) -> bool:
+    """Whether a place is of the kind that the journal says: of a file and a folder attached under one name, one does not count."""
+    return location.single == (op == Op.ATTACH_FILE)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two places are one, or one is in the other, on any file system."""
+    one, other = fold(one) + "/", fold(other) + "/"
+    return one.startswith(other) or other.startswith(one)

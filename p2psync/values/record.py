@@ -24,6 +24,8 @@ from p2psync.values.packing import Plain, exactly, fields, pack, unpack
 MAX_RECORD = 64 * 1024
 """Bytes of a whole record."""
 MAX_DEPS = 32
+MAX_NUMBER = 2**63 - 1
+"""The largest sequence number and time: what a database keeps as an integer."""
 NO_MANDATE = MandateId(bytes(32))
 """The mandate field of a genesis, which cannot contain its own hash."""
 ROOT_INCARNATION = bytes(8)
@@ -110,8 +112,10 @@ class Record:
         )
         if version != _VERSION or kind not in Kind.__members__.values():
             raise Malformed(why="a record of a kind that this version does not know")
-        if seq < 1 or (prev is None) != (seq == 1) or len(deps) > MAX_DEPS:
+        if not 1 <= seq <= MAX_NUMBER or (prev is None) != (seq == 1) or len(deps) > MAX_DEPS:
             raise Malformed(why="a record that is not chained")
+        if time_ms > MAX_NUMBER:
+            raise Malformed(why="a time that is none")
         known = [exactly(dep, 32) for dep in deps]
         if sorted(set(known)) != known:
             raise Malformed(why="dependencies out of order")

@@ -37,10 +37,15 @@ def mandate(**more: Any) -> dict[str, Any]:
     [
         (["attach", "Dupont", "a.cre", "/abs/../b"], "/v1/attach", {"mandate": "Dupont", "paths": ["HERE/a.cre", "/b"]}),
         (["detach", "Dupont", "a.cre"], "/v1/detach", {"mandate": "Dupont", "name": "a.cre"}),
-        (["create", "Dupont"], "/v1/create", {"name": "Dupont", "paths": [], "folder": None}),
-        (["create", "Dupont", "a", "--folder", "b/"], "/v1/create", {"name": "Dupont", "paths": ["HERE/a"], "folder": "HERE/b"}),
+        (["create", "Dupont"], "/v1/create", {"name": "Dupont", "paths": [], "folder": None, "as": None}),
+        (
+            ["create", "Dupont", "--folder", "b/", "a", "--as", "Anna"],
+            "/v1/create",
+            {"name": "Dupont", "paths": ["HERE/a"], "folder": "HERE/b", "as": "Anna"},
+        ),
         (["share", "Dupont"], "/v1/share", {"mandate": "Dupont"}),
-        (["promote", "Dupont", "Anna"], "/v1/promote", {"mandate": "Dupont", "for": "Anna"}),
+        (["promote", "Dupont", "Anna"], "/v1/promote", {"mandate": "Dupont", "for": "Anna", "role": "owner"}),
+        (["promote", "Dupont", "--role", "editor", "Anna"], "/v1/promote", {"mandate": "Dupont", "for": "Anna", "role": "editor"}),
         (["confirm", "Dupont", "halt"], "/v1/confirm", {"mandate": "Dupont", "name": "halt"}),
         (["resolve", "Dupont", "a.cre", "--keep", "both"], "/v1/resolve", {"mandate": "Dupont", "name": "a.cre", "keep": "both"}),
         (["resolve", "Dupont", "a.cre", "--keep", "3FA9C1D2"], "/v1/resolve", {"mandate": "Dupont", "name": "a.cre", "keep": "3fa9c1d2"}),
@@ -49,6 +54,7 @@ def mandate(**more: Any) -> dict[str, Any]:
             "/v1/restore",
             {"mandate": "Dupont", "name": "a.cre", "version": "3fa9c1d2", "to": None},
         ),
+        (["restore", "Dupont", "a.cre"], "/v1/restore", {"mandate": "Dupont", "name": "a.cre", "version": None, "to": None}),
         (
             ["restore", "Dupont", "a.cre", "--version", "3fa9c1d2", "--to", "old.cre"],
             "/v1/restore",
@@ -134,7 +140,7 @@ def test_mandates(daemon, p2psync) -> None:
 def test_conflicts(daemon, p2psync) -> None:
     now = int(time.time() * 1000)
     versions = [
-        {"version": "3fa9c1d2", "person": "Anna", "device": "Compta-PC", "when_ms": now, "size": 2_100_000, "here": True, "copy": None},
+        {"version": "3fa9c1d2", "person": "Anna", "device": "Compta-PC", "when_ms": now, "size": 2_100_000, "here": True, "mine": True},
         {
             "version": "88b01c77",
             "person": "Bernard",
@@ -152,7 +158,7 @@ def test_conflicts(daemon, p2psync) -> None:
     assert daemon.asked[0].query == {"mandate": "Dupont"}
     assert lines[0] == "Dupont 2024.cre in “Dupont SA”: 2 versions, made without knowing of each other"
     assert lines[1].startswith("  3fa9c1d2  today ")
-    assert lines[1].endswith("on this disk (mine)")
+    assert lines[1].endswith("mine, stands in its place")
     assert "from Portable" in lines[2]
     assert lines[3] == "      open it: /b/Copy of a.cre"
     assert "p2psync resolve 'Dupont SA' 'Dupont 2024.cre' --keep mine|theirs|both|VERSION" in said.out
@@ -174,7 +180,7 @@ def test_history(daemon, p2psync) -> None:
     assert said.out.splitlines()[:7] == [
         "a.cre",
         "  aaaa1111  9 Sep 2001  Anna      5 B  restored, the current one",
-        "  bbbb2222  9 Sep 2001  Anna        –  deleted, not kept on this machine",
+        "  bbbb2222  9 Sep 2001  Anna        –  deleted",
         "",
         "b.cre",
         "  cccc3333  9 Sep 2001  Anna      5 B  saved",
@@ -305,7 +311,7 @@ def test_a_refused_invitation_leaves_no_file(issuing, p2psync) -> None:
 def test_a_ticket_that_cannot_be_written_is_a_sentence(issuing, p2psync) -> None:
     said = p2psync("invite", "Dup", "--for", "C", "-o", "missing/t.crsync")
     assert said.code == 1
-    assert "no such file or directory" in said.err
+    assert "there is no folder “" in said.err
     assert issuing.acts == []
 
 
@@ -362,8 +368,8 @@ def test_subscribe_sends_the_ticket_and_reminds_of_erasing_it(daemon, p2psync) -
 def test_what_is_no_ticket_is_not_sent(daemon, p2psync, command: str) -> None:
     Path("long.crsync").write_bytes(b"x" * 20_000)
     assert "longer than any ticket" in p2psync(command, "long.crsync").err
-    assert "no such file" in p2psync(command, "missing.crsync").err
-    assert "is a directory" in p2psync(command, ".").err
+    assert "there is no such file" in p2psync(command, "missing.crsync").err
+    assert "it is a folder" in p2psync(command, ".").err
     assert daemon.asked == []
 
 

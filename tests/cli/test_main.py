@@ -87,7 +87,6 @@ def test_the_commands_are_those_of_the_contract(p2psync) -> None:
         ["status", "--js"],
         ["resolve", "Dupont", "a.cre"],
         ["resolve", "Dupont", "a.cre", "--keep", "ours"],
-        ["restore", "Dupont", "a.cre"],
         ["invite", "Dupont"],
         ["invite", "Dupont", "--for", "Anna", "--role", "owner"],
         ["invite", "Dupont", "--for", "Anna", "--expires", "soon"],

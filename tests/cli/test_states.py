@@ -94,7 +94,7 @@ def test_a_quiet_office() -> None:
             item("halted", reason="200 of 210 files vanished"),
             ["halted: 200 of 210 files vanished", "p2psync confirm 'Dupont SA' 'Dupont 2024.cre'"],
         ),
-        (item("error", reason="the disk is full", action="Make room."), ["not shared at the moment: the disk is full", "→ Make room."]),
+        (item("error", reason="the disk is full", action="Make room."), ["problem: the disk is full", "→ Make room."]),
         (item("hibernating"), ["hibernating"]),
     ],
 )

@@ -43,8 +43,8 @@ def office_with(*members: str) -> Office:
 @pytest.mark.parametrize(
     ("terms", "why"),
     [
-        ({"lasts": 0}, "within 90 days"),
-        ({"lasts": 90 * DAY + 1}, "within 90 days"),
+        ({"lasts": 0}, "90 days at most"),
+        ({"lasts": 90 * DAY + 1}, "90 days at most"),
         ({"role": Role.OWNER}, "promote the participant afterwards"),
         ({"max_uses": 0}, "too many"),
         ({"max_uses": 21}, "too many"),

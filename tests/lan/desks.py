@@ -1,38 +1,45 @@
 """Machines without a network: real books on a real disk, whose records and chunks a test carries from one to the other by hand."""
 
 import itertools
+import os
+import random
 import time
 from pathlib import Path
 
 from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
-from p2psync.store import attaching, look, resolving
+from p2psync.store import attaching, resolving, vanishing
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.home import Home
 from p2psync.store.jobs import Worked
-from p2psync.store.look import Look, Looked, Spot
+from p2psync.store.look import Look
+from p2psync.store.savefile import save
 from p2psync.store.sources import Sources
+from p2psync.store.spots import Looked, Spot
 from p2psync.store.work import Work
 from p2psync.values.acts import Role
 from p2psync.values.content import Listing
 from p2psync.values.entry import Op
 from p2psync.values.keys import Secret
 from p2psync.values.names import InviteId, RelPath
+from p2psync.values.packing import pack
 from p2psync.values.record import Kind
 from p2psync.values.ticket import Ticket
 
-_counter = itertools.count(1)
-
 
 class Desk:
-    """One machine with one mandate."""
+    """One machine with one mandate. With a ``chance`` its keys and names come from there, so that the same seed gives the same ids."""
 
-    def __init__(self, root: Path, person: str) -> None:
+    def __init__(self, root: Path, person: str, chance: random.Random | None = None) -> None:
         self.root = root
         self.person = person
         self.clock = 1_800_000_000_000
-        self.home = Home(root / "state", lambda: self.clock)
+        if chance is not None:
+            (root / "state").mkdir(0o700, parents=True)
+            save(root / "state" / "device.key", pack([1, *(chance.randbytes(32) for _ in range(3))]))
+        self.home = Home(root / "state", lambda: self.clock, chance.randbytes if chance else os.urandom)
         self.folder = root / "mandate"
+        self._invitations = itertools.count(1)
         self.books: Books
 
     def found(self, name: str = "Dupont SA") -> "Desk":
@@ -45,6 +52,9 @@ class Desk:
         self.arrivals = Arrivals(books)
         self.look = Look(books)
         self.work = Work(books, self.sources, self.arrivals)
+        self.todo: set[RelPath] = set()
+        self.later: set[RelPath] = set()
+        self.started = False
 
     def restart(self) -> None:
         """As after a kill: everything in memory is gone."""
@@ -54,7 +64,7 @@ class Desk:
         self._use(self.home.open(state))
 
     def invite(self, name: str, role: Role = Role.EDITOR) -> Ticket:
-        number = next(_counter)
+        number = next(self._invitations)
         drafted = draft(
             self.books.roster,
             self.home.device,
@@ -100,35 +110,40 @@ class Desk:
             raws, after = other.books.journal.tails(ends, 200_000, after)
             accepted = self.books.accept(raws)
             assert not accepted.alarms and not accepted.early
-            self.todo = getattr(self, "todo", set()) | accepted.touched
+            self.todo |= accepted.touched
             if not after:
                 return
 
-    def settle(self, *others: "Desk", patience: float = 10.0) -> Worked:
+    def settle(self, *others: "Desk", patience: float = 2.0) -> Worked:
         """Survey, decide and carry out until nothing is left to do here; take what is missing from the others."""
-        todo: set[RelPath] = getattr(self, "todo", set())
-        self.todo = set()
+        todo = self.todo | self.later
+        if not self.started:
+            self.work.sweep()
+            todo |= self.work.unfinished()
+            self.started = True
+        self.todo, self.later = set(), set()
         deadline = time.monotonic() + patience
         everything = Worked()
-        first = True
-        while True:
+        for _ in range(60):
             looked = Looked()
             spots: set[Spot] = set()
             for name in self.books.locations():
                 spots |= self.look.survey(name, looked)
             found = self.look.look(spots)
-            worked = self.work.work(todo | found.todo | (self.work.unfinished() if first else set()))
-            first = False
+            worked = self.work.work(todo | found.todo)
             everything.attention |= looked.attention | found.attention | worked.attention
             everything.records += worked.records
             everything.wants = worked.wants
-            todo = worked.todo | self._fetch(worked, others)
+            fetched = self._fetch(worked, others)
+            todo = worked.todo | fetched
+            self.later = self.later - worked.done | set(worked.again) | (set(worked.wants) - fetched)
             again = {**looked.again, **found.again}
             if worked.placed or worked.look_again or todo:
                 continue
-            if not again or time.monotonic() > deadline:
+            if not again or min(again.values()) > patience or time.monotonic() > deadline:
                 return everything
             time.sleep(min(again.values()))
+        raise AssertionError(f"{self.person}'s machine does not come to rest: {worked.todo} {worked.look_again} {fetched}")
 
     def _fetch(self, worked: Worked, others: "tuple[Desk, ...]") -> set[RelPath]:
         got = set()
@@ -158,12 +173,12 @@ class Desk:
 
     def resolve(self, name: str, keep: str) -> None:
         _, touched = resolving.resolve(self.books, name, keep, "")
-        self.todo = getattr(self, "todo", set()) | touched
+        self.todo |= touched
 
 
 def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Believe at once that something is gone."""
-    monkeypatch.setattr(look, "GONE_FOR", 0.0)
+    monkeypatch.setattr(vanishing, "GONE_FOR", 0.0)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import stat
 import subprocess
 import sys
@@ -268,6 +269,25 @@ def test_a_save_into_the_old_file_right_after_the_swap_is_not_lost(root: Root, b
     monkeypatch.undo()
     put_file(root, ("book",), new, stamp(root, "book"))
     assert book.read_bytes() == NEW
+
+
+def test_the_new_version_is_never_shown_while_somebody_waits_for_the_old_one(root: Root, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Swapping and swapping back would show a reader the new version and then the old one again."""
+    new, real, swaps = sealed(root, NEW, "book"), swap._look_and_do, []
+    reader = threading.Thread(target=book.read_bytes)
+
+    def waited_for(fd: int, *rest: Any) -> Any:
+        reader.start()
+        while not openfiles.awaited(fd):
+            time.sleep(0.001)
+        return real(fd, *rest)
+
+    monkeypatch.setattr(swap, "_look_and_do", waited_for)
+    monkeypatch.setattr(swap, "swap", lambda *names: swaps.append(names))
+    with pytest.raises(BusyFile):
+        put_file(root, ("book",), new, stamp(root, "book"))
+    reader.join()
+    assert (swaps, book.read_bytes()) == ([], OLD)
 
 
 def test_saves_over_the_new_version_before_it_is_taken_back_win(root: Root, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,5 +52,5 @@ def test_a_read_only_disk_is_said_to_be_one(small_disk: Path) -> None:
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CannotWrite, match="No such file"):
+    with pytest.raises(CannotWrite, match="a folder above it is not there"):
         savefile.save(tmp_path / "none" / "state", b"")

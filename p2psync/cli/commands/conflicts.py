@@ -43,6 +43,7 @@ def _describe(conflict: dict[str, Any]) -> Iterator[str]:
 
 
 def _row(version: dict[str, Any]) -> list[str]:
-    where = "on this disk (mine)" if version.get("here") else f"from {version.get('device') or 'another machine'}"
+    whose = "mine" if version.get("mine") else f"from {version.get('device') or 'another machine'}"
+    where = whose + (", stands in its place" if version.get("here") else "")
     by = str(version.get("person") or "")
     return [str(version["version"])[:12], moment(version.get("when_ms")), by, size(version.get("size")).rjust(7), where]

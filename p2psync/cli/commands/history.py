@@ -53,6 +53,6 @@ def _then(versions: dict[str, Any]) -> str:
 def _row(entry: dict[str, Any]) -> list[str]:
     what = [_ACTS.get(str(entry.get("act")), str(entry.get("act")))]
     what += ["the current one"] if entry.get("current") else []
-    what += [] if entry.get("kept", True) else ["not kept on this machine"]
+    what += [] if entry.get("kept", True) or entry.get("size") is None else ["not kept on this machine"]
     by = str(entry.get("person") or entry.get("device") or "")
     return [str(entry["version"])[:12], moment(entry.get("when_ms")), by, size(entry.get("size")).rjust(7), ", ".join(what)]

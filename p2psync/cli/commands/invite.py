@@ -1,6 +1,6 @@
 """p2psync invite: a ticket for one new participant, as a file to carry over."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from p2psync.cli import exits
 from p2psync.cli.amounts import moment
@@ -17,7 +17,7 @@ def declare(parser: ArgumentParser) -> None:
     take_mandate(parser)
     parser.add_argument("--for", metavar="NAME", dest="guest", required=True, help="who it is for")
     parser.add_argument("-o", metavar="FILE.crsync", dest="file", type=absolute, help="where to write it; without it, in this folder")
-    parser.add_argument("--role", choices=("editor", "reader"), default="editor", help="editor unless you say otherwise")
+    parser.add_argument("--role", metavar="editor|reader", type=_role, default="editor", help="editor unless you say otherwise")
     parser.add_argument("--expires", metavar="7d", type=span, default=span("7d"), help="12h or 7d for example; 7d unless you say otherwise")
 
 
@@ -40,3 +40,9 @@ def perform(daemon: Daemon, args: Namespace) -> int:
     say(hint("Carry it to the other machine, and there:", then=command("subscribe", place.name)))
     say(hint("Whoever has the file can use it: hand it to nobody else, and erase it afterwards. You can always make another."))
     return exits.DONE
+
+
+def _role(text: str) -> str:
+    if text not in ("editor", "reader"):
+        raise ArgumentTypeError(f"“{text}” is no role that a ticket gives; write editor or reader (owners are made with “p2psync promote”)")
+    return text

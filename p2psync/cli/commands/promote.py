@@ -1,7 +1,7 @@
-"""p2psync promote: make a participant an owner, after comparing fingerprints; no ticket ever does."""
+"""p2psync promote: make a participant an owner, after comparing fingerprints (no ticket ever does), or a reader an editor."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from p2psync.cli import exits
 from p2psync.cli.arguments import take_mandate
@@ -9,26 +9,33 @@ from p2psync.cli.client import Daemon
 from p2psync.cli.say import quoted, say
 from p2psync.values.errors import UserError
 
-SUMMARY = "make a participant an owner"
+SUMMARY = "make a participant an owner, or a reader an editor"
 
 
 class NotCompared(UserError):
-    """“{name}” was not made an owner. Compare the fingerprints on both machines first."""
+    """“{name}” was not promoted. Compare the fingerprints on both machines first."""
 
 
 def declare(parser: ArgumentParser) -> None:
-    """MANDATE NAME."""
+    """MANDATE NAME [--role owner|editor]."""
     take_mandate(parser)
     parser.add_argument("name", metavar="NAME", help="the participant, as “p2psync participants” prints it")
+    parser.add_argument("--role", metavar="owner|editor", default="owner", type=_role, help="owner unless you say otherwise")
 
 
 def perform(daemon: Daemon, args: Namespace) -> int:
     """On a terminal, have the fingerprint compared; then ask the daemon to promote."""
     if sys.stdin.isatty() and sys.stdout.isatty() and not _compared(daemon, args.mandate, args.name):
         raise NotCompared(name=args.name)
-    answer = daemon.post("/v1/promote", {"mandate": args.mandate, "for": args.name})
-    say(answer.get("message") or f"{quoted(args.name)} is an owner now.")
+    answer = daemon.post("/v1/promote", {"mandate": args.mandate, "for": args.name, "role": args.role})
+    say(answer.get("message") or f"{quoted(args.name)} is {args.role} now.")
     return exits.DONE
+
+
+def _role(text: str) -> str:
+    if text not in ("owner", "editor"):
+        raise ArgumentTypeError(f"there is no role “{text}” to give; owner or editor")
+    return text
 
 
 def _compared(daemon: Daemon, mandate: str, name: str) -> bool:

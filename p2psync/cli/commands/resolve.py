@@ -1,6 +1,6 @@
 """p2psync resolve: end a conflict by choosing."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from p2psync.cli import exits
 from p2psync.cli.arguments import take_mandate, take_name, version
@@ -26,4 +26,9 @@ def perform(daemon: Daemon, args: Namespace) -> int:
 
 
 def _choice(text: str) -> str:
-    return text if text in ("mine", "theirs", "both") else version(text)
+    if text in ("mine", "theirs", "both"):
+        return text
+    try:
+        return version(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"“{text}” is none of mine, theirs and both, nor a version as “p2psync conflicts” prints it") from None

@@ -11,10 +11,10 @@ SUMMARY = "bring a version back from the history"
 
 
 def declare(parser: ArgumentParser) -> None:
-    """MANDATE NAME --version V [--to PATH]."""
+    """MANDATE NAME [--version V] [--to PATH]."""
     take_mandate(parser)
     take_name(parser)
-    parser.add_argument("--version", metavar="V", required=True, type=version, help="as “p2psync history” prints it")
+    parser.add_argument("--version", metavar="V", type=version, help="as “p2psync history” prints it; without it, the current shared one")
     parser.add_argument("--to", metavar="PATH", type=absolute, help="write it there instead, and leave the shared file alone")
 
 

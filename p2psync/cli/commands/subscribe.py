@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from p2psync.cli import exits
 from p2psync.cli.arguments import absolute
 from p2psync.cli.client import Daemon
-from p2psync.cli.say import hint, quoted, say
+from p2psync.cli.say import command, hint, quoted, say
 from p2psync.cli.ticketfile import read_ticket
 
 SUMMARY = "use a ticket: the mandate opens on this machine"
@@ -27,5 +27,8 @@ def perform(daemon: Daemon, args: Namespace) -> int:
     say(answer.get("message") or f"Subscribed to {quoted(mandate.get('name', 'the mandate'))}.")
     if answer.get("folder"):
         say(f"Its files come to: {answer['folder']}")
-    say(hint("Erase the ticket now, wherever there is a copy of it; it has done its work:", then=str(args.file)))
+    if answer.get("opened", True):
+        say(hint("Erase the ticket now, wherever there is a copy of it; it has done its work:", then=str(args.file)))
+    else:
+        say(hint("See how it goes:", then=command("status")))
     return exits.DONE

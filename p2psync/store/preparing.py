@@ -1,0 +1,89 @@
+"""Getting a version together beside its place, from what is on this machine; what is not is wanted from others."""
+
+from p2psync.engine.attention import Attention
+from p2psync.engine.heads import Head
+from p2psync.store import listings, versions
+from p2psync.store.arrivals import Arrivals
+from p2psync.store.books import Books
+from p2psync.store.faults import DiskFull
+from p2psync.store.jobs import Want, Worked
+from p2psync.store.root import Root
+from p2psync.store.sources import VAULTED, Sources
+from p2psync.store.staging import Sealed, Staging
+from p2psync.values.content import Content, File, Listing
+from p2psync.values.names import RelPath
+
+RESERVED_SHARE = 20
+RESERVED = 1024 * 1024 * 1024
+"""A twentieth of the disk, at most 1 GiB of it, is left free by what arrives."""
+
+
+class Preparing:
+    """Puts the versions of one mandate together."""
+
+    def __init__(self, books: Books, sources: Sources, arrivals: Arrivals) -> None:
+        self._books = books
+        self._sources = sources
+        self._arrivals = arrivals
+
+    def version(self, path: RelPath, root: Root, parts: tuple[str, ...], head: Head, state: File, worked: Worked) -> Sealed | None:
+        """The version ``head`` of ``path``, whole and beside ``parts``; None when something of it is still to be fetched.
+
+        Raises:
+            RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
+        """
+        db = self._books.ledger.read()
+        entry = versions.entry(db, head.ref)
+        mtime = entry.mtime_ns if entry else None
+        listing = listings.get(db, state.content)
+        if listing is None:
+            self._want(path, Want(state.content, None), worked)
+            return None
+        if state.content.size <= VAULTED:
+            return self._small(path, root, parts, state, listing, mtime, worked)
+        return self._large(path, root, parts, state, listing, mtime, worked)
+
+    def _small(
+        self, path: RelPath, root: Root, parts: tuple[str, ...], state: File, listing: Listing, mtime: int | None, worked: Worked
+    ) -> Sealed | None:
+        missing = self._sources.gather(listing)
+        if missing:
+            self._arrivals.expect_small(missing)
+            self._want(path, Want(state.content, listing, tuple(missing)), worked)
+            return None
+        with Staging(root, parts[:-1], state.content, listing, name=parts[-1]) as staging:
+            chunks = list(listing)
+            for index in staging.missing():
+                data = self._books.vault.get(chunks[index].digest)
+                if data is not None:
+                    staging.put(index, data)
+            if not staging.complete():  # a chunk of the vault turned out to be damaged
+                worked.todo.add(path)
+                return None
+            return staging.seal(state.executable, mtime)
+
+    def _large(
+        self, path: RelPath, root: Root, parts: tuple[str, ...], state: File, listing: Listing, mtime: int | None, worked: Worked
+    ) -> Sealed | None:
+        sealed = self._arrivals.sealed(path, parts, state.content)
+        if sealed is not None:
+            return sealed
+        self._check_room(root, parts, state.content)
+        staging, missing = self._arrivals.staging(path, root, parts, state.content, listing)
+        if missing:
+            self._want(path, Want(state.content, listing, tuple(missing)), worked)
+            return None
+        sealed = staging.seal(state.executable, mtime)
+        self._arrivals.finished(path, parts, sealed)
+        return sealed
+
+    def _check_room(self, root: Root, parts: tuple[str, ...], content: Content) -> None:
+        """A large version is not begun when it would fill the disk. Raises: DiskFull."""
+        free, whole = root.space(parts[:-1])
+        if free - self._arrivals.remaining(content) < min(whole // RESERVED_SHARE, RESERVED):
+            raise DiskFull(path=root.shown(parts))
+
+    def _want(self, path: RelPath, want: Want, worked: Worked) -> None:
+        """What is to stand at the path itself is fetched first, then the other versions of a conflict, one by one."""
+        worked.wants.setdefault(path, want)
+        worked.attention[path.text] = Attention("fetching", self._books.now_ms())

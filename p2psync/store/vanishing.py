@@ -1,0 +1,128 @@
+"""What is no longer there: believed when it has been gone for a moment, is still gone then, and is not too much (engine/safety).
+
+Absence by itself deletes nothing. An attachment in which too much vanished, or whose folder is not the one that it was, is halted;
+that is kept in the ledger and lasts until everything is back or a person has confirmed it, and nothing else ends it.
+"""
+
+from time import monotonic
+
+from p2psync.engine.attention import Attention
+from p2psync.engine.safety import must_halt
+from p2psync.store import paths
+from p2psync.store.books import Books
+from p2psync.store.locations import Location
+from p2psync.store.paths import PathView
+from p2psync.store.root import Root
+from p2psync.store.spots import Looked, Spot
+from p2psync.values.content import File
+from p2psync.values.errors import P2psyncError
+from p2psync.values.names import RelPath
+
+GONE_FOR = 1.2
+"""Seconds that something must be gone, and nothing more vanish beside it, before that is believed."""
+TOGETHER = 60.0
+"""What vanishes one by one within so many seconds counts as vanishing at once."""
+
+
+class Vanishing:
+    """What is missed in the attachments of one mandate; used by one thread at a time."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._missed: dict[RelPath, dict[Spot, float]] = {}
+        self._confirmed: dict[RelPath, set[Spot]] = {}
+        self._believed: dict[RelPath, list[float]] = {}
+
+    def missed(self, location: Location) -> set[Spot]:
+        """What is missed in an attachment and not believed to be gone (yet)."""
+        return set(self._missed.get(location.name, ()))
+
+    def miss(self, location: Location, spot: Spot) -> None:
+        """Nothing stands at this spot, where something was."""
+        self._missed.setdefault(location.name, {}).setdefault(spot, monotonic())
+
+    def found(self, location: Location, spot: Spot) -> None:
+        """Something stands there (again)."""
+        if (missed := self._missed.get(location.name)) is not None:
+            missed.pop(spot, None)
+
+    def confirm(self, location: Location) -> None:
+        """A person says that what is missed now is meant to be gone."""
+        self._confirmed[location.name] = self.missed(location)
+
+    def judge(self, root: Root, location: Location, looked: Looked) -> None:
+        """After a look, which was one at the whole attachment if it is halted or its folder another one: what is to be believed."""
+        missed = self._missed.get(location.name, {})
+        if missed and (quiet := monotonic() - max(missed.values())) < GONE_FOR:
+            looked.again[next(iter(missed))] = GONE_FOR - quiet + 0.01
+            return
+        views = self._still_gone(root, location, looked)
+        if not location.single and self._halts(root, location, views, looked):
+            return
+        self._believe(location, views, looked)
+        if not location.single and (location.halted or root.identity != location.identity):
+            self._resume(root, location, looked)
+
+    def _still_gone(self, root: Root, location: Location, looked: Looked) -> list[PathView]:
+        """The views of what is missed, looked at once more: what came back without our hearing of it is no longer missed."""
+        views = []
+        for spot in self.missed(location):
+            view = paths.get(self._books.ledger.read(), spot.path)
+            if view is None or view.observed is None or view.disk != spot.disk:  # spelled otherwise by now
+                self.found(location, spot)
+                continue
+            try:
+                gone = root.stamp(location.parts(spot.disk)) is None
+            except P2psyncError:
+                gone = False
+            if gone:
+                views.append(view)
+            else:
+                self.found(location, spot)
+                looked.again[spot] = 0.0
+        return views
+
+    def _halts(self, root: Root, location: Location, views: list[PathView], looked: Looked) -> bool:
+        confirmed = self._confirmed.get(location.name)
+        doubtful = [view for view in views if Spot(view.path, view.disk) not in (confirmed or ())]
+        changed = root.identity != location.identity
+        known = sum(1 for v in paths.below(self._books.ledger.read(), location.name) if v.observed and isinstance(v.observed.state, File))
+        gone = len(doubtful) if changed else self._deleted(doubtful, views)
+        recent = self._recently(location)
+        if not must_halt(gone, known, recent, root_changed=changed) and not (location.halted and confirmed is None and doubtful):
+            return False
+        code = "root-replaced" if changed else "many-deletions"
+        facts = {"count": gone, "total": known, "location": location.path}
+        looked.attention[location.name.text] = Attention(code, self._books.now_ms(), facts)
+        if code != location.halted:
+            self._books.place(Location(location.name, location.kind, location.path, location.identity, code))
+        return True
+
+    def _deleted(self, views: list[PathView], gone: list[PathView]) -> int:
+        """How many of ``views`` are files whose bytes were not seen anywhere else meanwhile: a rename is no deletion."""
+        db, lost = self._books.ledger.read(), {view.path for view in gone}
+        files = [view.observed.state for view in views if view.observed and isinstance(view.observed.state, File)]
+        return sum(1 for file in files if all(other.path in lost for other in paths.holding(db, file.content.digest)))
+
+    def _recently(self, location: Location) -> int:
+        """How many files were believed to be gone within the last moments."""
+        times = [at for at in self._believed.get(location.name, ()) if monotonic() - at < TOGETHER]
+        self._believed[location.name] = times
+        return len(times)
+
+    def _believe(self, location: Location, views: list[PathView], looked: Looked) -> None:
+        if views:
+            if location.name not in self._confirmed:
+                self._believed.setdefault(location.name, []).extend([monotonic()] * self._deleted(views, views))
+            with self._books.writing() as db:
+                for view in views:
+                    paths.put(db, PathView(view.path, view.disk, None, view.agreed))
+        self._missed.pop(location.name, None)
+        self._confirmed.pop(location.name, None)
+        looked.todo |= {view.path for view in views}
+
+    def _resume(self, root: Root, location: Location, looked: Looked) -> None:
+        """Nothing is missed: this folder is the one from now on, and what could not be decided meanwhile is decided."""
+        self._books.place(Location(location.name, location.kind, location.path, root.identity, None))
+        looked.attention[location.name.text] = None
+        looked.todo |= paths.unsettled(self._books.ledger.read(), location.name)
