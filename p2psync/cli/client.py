@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlencode
 
 from p2psync.cli import exits
@@ -29,6 +29,7 @@ _READ_S = 30
 _SILENCE_S = 60
 """A stream of events is never silent for so long: the daemon sends a sign of life every 15 seconds."""
 _PATIENCE_S = 2
+_PIECE = 1024 * 1024
 
 _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 
@@ -49,6 +50,12 @@ class AnswerLost(UserError):
     """The p2psync daemon stopped before it answered. Look at “p2psync status” to see whether what you asked for was done."""
 
     exit_code = exits.NO_DAEMON
+
+
+class CutShort(UserError):
+    """The p2psync daemon stopped in the middle of the answer, and nothing was kept of it. Try again."""
+
+    exit_code = exits.REFUSED
 
 
 class NotADaemon(UserError):
@@ -94,6 +101,23 @@ class Daemon:
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Have the daemon do something, however long it takes."""
         return self._answer("POST", path, json.dumps(body).encode("ascii"), None)
+
+    def download(self, path: str, query: Mapping[str, str | None], into: BinaryIO) -> None:
+        """Write the bytes that are at ``path`` to a file. Raises OSError when that file cannot be written."""
+        connection = self._connected(_READ_S)
+        try:
+            try:
+                connection.request("GET", _address(path, query))
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as e:
+                raise NoAnswer from e
+            if response.status != 200 or response.getheader("Content-Type") != "application/octet-stream" or response.length is None:
+                self._parsed(response)
+                raise NotADaemon(socket=self._socket)
+            while response.length:
+                into.write(_piece(response))
+        finally:
+            connection.close()
 
     def events(self) -> Iterator[None]:
         """One item for every change, the first at once; ends when the daemon does."""
@@ -189,6 +213,15 @@ def _check_server(sock: socket.socket, path: Path) -> None:
         user = str(uid)
     if user != "p2psync":
         raise ForeignDaemon(socket=path, user=user)
+
+
+def _piece(response: http.client.HTTPResponse) -> bytes:
+    try:
+        if piece := response.read(min(_PIECE, response.length or 0)):
+            return piece
+    except (OSError, http.client.HTTPException) as e:
+        raise CutShort from e
+    raise CutShort
 
 
 def _be_patient(sock: socket.socket) -> None:

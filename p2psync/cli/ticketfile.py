@@ -3,14 +3,14 @@
 A ticket lets its bearer in: it never lands in a folder that p2psync shares, and a file begun for nothing is removed again.
 """
 
-import contextlib
-import errno
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
+from p2psync.cli.newfile import new_file, reason
 from p2psync.values.errors import UserError
 
 SUFFIX = ".crsync"
@@ -50,7 +50,7 @@ def read_ticket(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_TICKET + 1)
     except OSError as e:
-        raise TicketUnreadable(path=path, why=_reason(e)) from None
+        raise TicketUnreadable(path=path, why=reason(e)) from None
     if len(data) > MAX_TICKET:
         raise TicketTooLong(path=path)
     return data.decode("utf-8-sig", "replace")
@@ -80,46 +80,15 @@ def check_not_shared(place: Path, mandates: Sequence[Mapping[str, Any]]) -> None
                 raise TicketWouldBeShared(folder=folder, mandate=mandate.get("name"))
 
 
-@contextlib.contextmanager
-def new_ticket(path: Path) -> Iterator[IO[str]]:
+def new_ticket(path: Path) -> AbstractContextManager[BinaryIO]:
     """A new file at ``path`` to write a ticket to, readable by its owner alone, durable at the end, removed again when the block fails.
 
     Raises:
         UserError: it exists, or cannot be written.
     """
-    try:
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="utf-8")
-    except FileExistsError:
-        raise TicketExists(path=path) from None
-    except OSError as e:
-        why = f"there is no folder “{path.parent}”" if e.errno == errno.ENOENT else _reason(e)
-        raise TicketUnwritable(path=path, why=why) from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException as e:
-        path.unlink(missing_ok=True)
-        if isinstance(e, OSError):
-            raise TicketUnwritable(path=path, why=_reason(e)) from None
-        raise
+    return new_file(path, 0o600, taken=TicketExists, unwritable=TicketUnwritable)
 
 
 def is_private(path: Path) -> bool:
     """Whether the disk keeps others from reading ``path``; the file systems of USB sticks often cannot."""
     return path.stat().st_mode & 0o077 == 0
-
-
-_WHY = {
-    errno.ENOENT: "there is no such file",
-    errno.EISDIR: "it is a folder",
-    errno.ENOTDIR: "something above it is a file",
-    errno.EACCES: "you may not do that there",
-    errno.EROFS: "the disk is write-protected",
-    errno.ENOSPC: "the disk is full",
-}
-
-
-def _reason(error: OSError) -> str:
-    return _WHY.get(error.errno or 0) or (error.strerror or str(error)).lower()

@@ -2,12 +2,15 @@
 
 import pwd
 import shlex
+from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from p2psync.edge.caller import Caller
+from p2psync.edge.http import Download
 from p2psync.engine.attention import ORDER
 from p2psync.engine.invitation import draft, ticket_for
 from p2psync.store import attaching, resolving, versions
@@ -338,18 +341,29 @@ def _act(version: versions.Version) -> str:
     return Act(version.entry.act).name.lower()
 
 
-async def restore(mandate: "Mandate", name: str, version: str | None, to: Path | None, by: str) -> dict[str, Any]:
+async def content(mandate: "Mandate", name: str, version: str | None) -> Download:
+    """The bytes of a version, for the client to write wherever it may."""
+    listing = await mandate.in_thread(partial(resolving.bytes_of, mandate.books, mandate.sources, name, version))
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for chunk in listing:
+            data = await mandate.in_thread(partial(mandate.sources.chunk, chunk.digest))
+            if data is None:  # gone since, with the file that held it
+                return
+            yield data
+
+    return Download(listing.size, pieces())
+
+
+async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -> dict[str, Any]:
     """Bring a version back."""
 
     def work() -> set[RelPath]:
-        records, touched = resolving.restore(mandate.books, mandate.sources, name, version, to, by)
+        records, touched = resolving.restore(mandate.books, name, version, by)
         mandate.note_new(records)
         return touched
 
-    touched = await mandate.between_rounds(work)
-    if to is not None:
-        return {"message": f"That version of “{name}” was written to {to}."}
-    mandate.retry(touched)
+    mandate.retry(await mandate.between_rounds(work))
     which = f"version {version}" if version else "the shared version"
     before = "what stood there before is in the history" if mandate.books.may_write else "what you had changed in it was never shared"
     return {"message": f"“{name}” is brought back to {which}; {before}."}

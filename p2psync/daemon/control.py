@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from p2psync.daemon import acts, status
-from p2psync.edge.http import Reply, Request, Stream, refusal
+from p2psync.edge.http import Answer, Download, Reply, Request, Stream, refusal
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
 
@@ -43,12 +43,13 @@ class Control:
 
     def __init__(self, office: "Office") -> None:
         self._office = office
-        self._reads: dict[str, Callable[[Request], Awaitable[Reply | Stream]]] = {
+        self._reads: dict[str, Callable[[Request], Awaitable[Answer]]] = {
             "/v1/status": self._status,
             "/v1/mandates": self._mandates,
             "/v1/participants": self._participants,
             "/v1/conflicts": self._conflicts,
             "/v1/history": self._history,
+            "/v1/content": self._content,
             "/v1/events": self._events,
             "/metrics": self._metrics,
         }
@@ -67,7 +68,7 @@ class Control:
             "/v1/wait": self._wait,
         }
 
-    async def handle(self, request: Request) -> Reply | Stream:
+    async def handle(self, request: Request) -> Answer:
         """The answer to one request.
 
         Raises:
@@ -134,6 +135,10 @@ class Control:
         name = request.query.get("name") or None
         return Reply(200, {"versions": await mandate.in_thread(partial(acts.history, mandate, name))})
 
+    async def _content(self, request: Request) -> Download:
+        mandate = self._mandate(request.query.get("mandate", ""))
+        return await acts.content(mandate, request.query.get("name", ""), request.query.get("version") or None)
+
     async def _metrics(self, request: Request) -> Reply:
         await status.ready_to_tell(self._office.mandates.values())
         return Reply(200, status.metrics(self._office))
@@ -191,14 +196,9 @@ class Control:
         return await acts.resolve(self._of(request), _text(request, "name"), _text(request, "keep"), request.caller.user)
 
     async def _restore(self, request: Request) -> dict[str, Any]:
-        to, version = request.body.get("to"), request.body.get("version")
-        return await acts.restore(
-            self._of(request),
-            _text(request, "name"),
-            version if isinstance(version, str) else None,
-            Path(to) if isinstance(to, str) else None,
-            request.caller.user,
-        )
+        version = request.body.get("version")
+        chosen = version if isinstance(version, str) else None
+        return await acts.restore(self._of(request), _text(request, "name"), chosen, request.caller.user)
 
     async def _confirm(self, request: Request) -> dict[str, Any]:
         return await acts.confirm(self._of(request), _text(request, "name"))

@@ -185,6 +185,7 @@ class Conversation:
         self._has_more, self._more_at = False, trio.current_time() + min(lacked / 1000, AGAIN_S)
 
     async def _take(self, raws: tuple[bytes, ...]) -> None:
+        self.mandate.fetcher.prefer(self)
         accepted = await self.mandate.accept(list(raws), self)
         for record in [*accepted.new, *accepted.early]:
             if self.theirs.get(record.log, 0) < record.seq and (record.log in self.theirs or len(self.theirs) < m.MAX_LOGS):

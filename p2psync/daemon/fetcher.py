@@ -163,6 +163,12 @@ class Fetcher:
             self._pages.remove_peer(conversation)
             self.ask_everybody()
 
+    def prefer(self, conversation: "Conversation") -> None:
+        """This peer told of something new: it is asked first from now on, for it is surely there and is likely to have it."""
+        if conversation in self._conversations:
+            self._conversations.remove(conversation)
+            self._conversations.insert(0, conversation)
+
     def has_more(self, conversation: "Conversation") -> int:
         """The peer may have what it lacked, or answer again; how much it lacked."""
         lacked = self._transfer.has_more(conversation) + self._pages.has_more(conversation)

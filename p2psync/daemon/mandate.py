@@ -274,8 +274,9 @@ class Mandate:
             self._settling.touched(spot, now, closed=closed)
 
     def rescan(self) -> None:
-        """Survey everything now."""
+        """Survey everything now, and try again what could not be done."""
         self._next_survey = -math.inf
+        self._todo |= {RelPath(shown) for shown in self.attention.with_code("unwritable", "in-the-way")}
         self._wake.set()
 
     def look_over(self, names: set[RelPath]) -> None:

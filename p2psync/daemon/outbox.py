@@ -4,6 +4,7 @@ A member that takes what it is sent too slowly gets no more news for a while (``
 makes us say more than it takes, or asks for more than it may, is left.
 """
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -12,6 +13,8 @@ import trio
 from p2psync.engine import messages as m
 from p2psync.engine.encoding import Message
 from p2psync.values.errors import PeerError
+
+log = logging.getLogger(__name__)
 
 CROWDED = 1024 * 1024
 """Bytes that wait, about, from which on news is not queued."""
@@ -57,6 +60,7 @@ class Outbox:
             self._something = trio.Event()
             while self._waiting:
                 message = self._waiting.popleft()
+                log.debug("say %s", type(message).__name__)
                 await self._send(message)
                 self._size -= weight(message)
             self._drained()

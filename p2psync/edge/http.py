@@ -22,6 +22,8 @@ _JSON = "application/json"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The version is that of the Prometheus text format, which is all the plain text there is."""
 
+_BYTES = "application/octet-stream"
+
 _READ = 16 * 1024
 _MAX_HEAD = 16 * 1024
 _MAX_FIELDS = 16
@@ -76,7 +78,25 @@ class Stream:
     events: Events
 
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Reply | Stream]]
+class Pieces(Protocol):
+    """What an async generator of bytes is."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def aclose(self) -> Awaitable[object]:
+        """Let go of what the pieces come from."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file of ``size`` bytes. When the pieces end before that, the connection is cut, and the client sees that it lacks something."""
+
+    size: int
+    pieces: Pieces
+
+
+Answer: TypeAlias = Reply | Stream | Download
+Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 
 class BadRequest(PeerError):
@@ -184,6 +204,17 @@ class Conversation:
                 nursery.cancel_scope.cancel()
         except* ClientGone:
             pass
+
+    async def download(self, file: Download) -> None:
+        """Send a file, as fast as the client takes it."""
+        async with contextlib.aclosing(file.pieces):
+            await self._send(h11.Response(status_code=200, headers=_headers(_BYTES, ("Content-Length", str(file.size)))))
+            left = file.size
+            async for piece in file.pieces:
+                left -= len(piece)
+                await self._send(h11.Data(data=piece))
+            if left == 0:
+                await self._send(h11.EndOfMessage())
 
     async def _heartbeat(self) -> None:
         while True:

@@ -34,6 +34,8 @@ _WANTED: list[type[wd.FileSystemEvent]] = [
 """Never the default, which also reports opening and closing: scanning a large tree then feeds on its own events."""
 
 _PATIENCE_S = 3.0
+_MOST_SHUT = 1000
+"""Folders that may not be read, and are asked every few seconds whether they may; more than that is no oversight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Observer:
 
     def hears(self, root: Root) -> bool:
         """Is ``root`` being watched, and its thread alive?"""
-        return any(emitter.watch is root._scheduled and emitter.is_alive() for emitter in self._threads.emitters)
+        return any(emitter.watch is root._scheduled and emitter.is_alive() for emitter in self._threads.emitters) and not self._opened(root)
 
     def add(self, root: Root, place: Place) -> None:
         """Watch ``root``, which is at this place; walks the whole tree when it is recursive."""
@@ -151,6 +153,10 @@ class Observer:
         self._threads.stop()
         self._threads.join(_PATIENCE_S)
 
+    def _opened(self, root: Root) -> bool:
+        """Has a folder below ``root``, which could not be watched because of its permissions, been made readable?"""
+        return root.recursive and sys.platform == "linux" and _opened_below(self._threads, os.fsencode(root._real))
+
     def _refused(self, error: OSError, setting: Setting) -> None:
         if error.errno in (errno.ENOSPC, errno.EMFILE):
             self._bridge.put(LimitReached(setting))
@@ -165,12 +171,17 @@ def _meaning(event: wd.FileSystemEvent) -> Iterator[tuple[str, Kind]]:
 
 if sys.platform == "linux":
 
+    _REFUSED = -1
+    """What watchdog takes for the number of a watch when a folder may not be read, and files under it."""
+
     class _Reader(InotifyFD):
         """watchdog's thread that reads from the kernel."""
 
         def __init__(self, bridge: Bridge[Note]) -> None:
             super().__init__()
             self._bridge = bridge
+            self.shut: set[bytes] = set()
+            """Folders that may not be read."""
 
         def handle_event(self, event: InotifyEvent) -> None:
             """Handle one event. An overflow is doubt about everything, once the folders are watched anew."""
@@ -181,11 +192,21 @@ if sys.platform == "linux":
         def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
             """Watch one folder; who calls this below a root ignores that it fails."""
             try:
-                return super().add_callback(path, mask, callback, id_)
+                watch = super().add_callback(path, mask, callback, id_)
             except OSError as e:
                 if e.errno == errno.ENOSPC:
                     self._bridge.put(LimitReached("max_user_watches"))
                 raise
+            if watch == _REFUSED:
+                self._note_shut(path)
+            return watch
+
+        def _note_shut(self, path: bytes) -> None:
+            with self._lock:
+                self._watch_for_wd.pop(_REFUSED, None)
+            if len(self.shut) < _MOST_SHUT:
+                self.shut.add(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     class _LinuxThreads(BaseObserver):
         """One inotify instance for all roots. “Full” emitters tell a file that was moved in from one that was only created."""
@@ -203,6 +224,16 @@ if sys.platform == "linux":
             self.reader.stop()
             if self.reader.is_alive():
                 self.reader.join(_PATIENCE_S)
+
+    def _opened_below(threads: BaseObserver, folder: bytes) -> bool:
+        """Whether a folder that was shut is not any more; it is forgotten then, since it is watched anew, and when it is gone."""
+        if not isinstance(threads, _LinuxThreads):
+            return False
+        shut = threads.reader.shut
+        changed = {path for path in shut.copy() if os.access(path, os.R_OK) or not os.path.lexists(path)}
+        opened = {path for path in changed if path.startswith(folder + b"/") and os.path.lexists(path)}
+        shut -= opened | {path for path in changed if not os.path.lexists(path)}
+        return bool(opened)
 
     def _reader_lives(threads: BaseObserver) -> bool:
         return isinstance(threads, _LinuxThreads) and threads.reader.is_alive()

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from p2psync.edge.caller import Caller, caller_of, groups_of, may_act, named
-from p2psync.edge.http import BadRequest, ClientGone, Conversation, Handler, Limits, Reply, Request, Stream, refusal
+from p2psync.edge.http import Answer, BadRequest, ClientGone, Conversation, Download, Handler, Limits, Request, Stream, refusal
 from p2psync.store.places import socket_address
 from p2psync.values.errors import MandateError, MandateHalted, P2psyncError, UserError
 
@@ -121,6 +121,8 @@ class _Door:
         answer = await (self._judge(request) if _acts(request) else self._judge_while_there(request, talk))
         if isinstance(answer, Stream):
             await self._stream(talk, answer)
+        elif isinstance(answer, Download):
+            await talk.download(answer)
         elif answer:
             await talk.answer(answer)
 
@@ -147,7 +149,7 @@ class _Door:
         finally:
             self._streams -= 1
 
-    async def _judge_while_there(self, request: Request, talk: Conversation) -> Reply | Stream | None:
+    async def _judge_while_there(self, request: Request, talk: Conversation) -> Answer | None:
         answer = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_gone, talk, nursery.cancel_scope)
@@ -155,7 +157,7 @@ class _Door:
             nursery.cancel_scope.cancel()
         return answer
 
-    async def _judge(self, request: Request) -> Reply | Stream:
+    async def _judge(self, request: Request) -> Answer:
         try:
             return await self._handler(request)
         except (MandateError, MandateHalted) as e:

@@ -127,6 +127,7 @@ class Applying:
             if other is not None:
                 worked.attention[job.path.text] = self._attention("name-collision", other=other)
                 return None
+            self._beside.make_way(job, worked)
         if isinstance(head.state, File):
             return self._file(job, head, head.state, agreed, worked)
         return self._folder(job, agreed) if isinstance(head.state, Folder) else self._gone(job, agreed, worked)

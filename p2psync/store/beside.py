@@ -14,13 +14,15 @@ from p2psync.store.chunking import describe
 from p2psync.store.copies import Copy
 from p2psync.store.faults import reading
 from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
+from p2psync.store.locations import Location
 from p2psync.store.preparing import Preparing
 from p2psync.store.root import Root
 from p2psync.store.sources import Sources
 from p2psync.store.staging import discard
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
-from p2psync.values.content import Content, File, Stamp
+from p2psync.values.content import Content, File, Gone, Stamp
 from p2psync.values.digest import Digest
+from p2psync.values.errors import BadPath
 from p2psync.values.names import RelPath
 
 
@@ -55,6 +57,21 @@ class Beside:
             if copy is None or root.stamp(copy.disk) is None:
                 self._make(job, root, head, copy, worked)
 
+    def make_way(self, job: Job, worked: Worked) -> None:
+        """A shared file is to stand where a copy does: the copy goes, and is made anew under another name."""
+        place = job.location.root.joinpath(*job.parts)
+        for copy in copies.everything(self._books.ledger.read()):
+            location = self._books.locations().get(RelPath(copy.path.top))
+            if location is None or location.root.joinpath(*copy.disk) != place:
+                continue
+            root = location.open()
+            stamp = root.stamp(copy.disk)
+            if stamp is not None:
+                self._remove(root, copy, stamp)
+            with self._books.writing() as db:
+                copies.forget(db, copy.ref)
+            worked.todo.add(copy.path)
+
     def _make(self, job: Job, root: Root, head: Head, copy: Copy | None, worked: Worked) -> None:
         assert isinstance(head.state, File)
         parts = copy.disk if copy is not None else self._free_name(job, root, head)
@@ -78,9 +95,13 @@ class Beside:
         person = self._person(head)
         for attempt in range(1, 1000):
             parts = (*job.parts[:-1], copies.copy_name(job.parts[-1], person, version.time_ms, attempt))
-            if parts not in taken and root.stamp(parts) is None:
+            if parts not in taken and root.stamp(parts) is None and not self._is_shared(_own(job.location, parts)):
                 break
         return parts
+
+    def _is_shared(self, path: RelPath | None) -> bool:
+        heads = versions.heads(self._books.ledger.read(), path).all if path is not None else ()
+        return any(not isinstance(head.state, Gone) for head in heads)
 
     # ---- when it is over
 
@@ -88,7 +109,7 @@ class Beside:
         """Whether nothing is left to do about a copy that is not wanted any more."""
         root = job.location.open()
         stamp = root.stamp(copy.disk)
-        own = None if job.location.single else RelPath.from_disk(job.location.name.text, *copy.disk)
+        own = None if job.location.single else _own(job.location, copy.disk)
         heir = own or RelPath.from_disk(copy.disk[-1])
         heads = versions.heads(self._books.ledger.read(), heir)
         if any(isinstance(head.state, File) and head.state.content.digest == copy.digest for head in heads.all):
@@ -135,6 +156,14 @@ class Beside:
         device = versions.version_of(self._books.ledger.read(), head.ref).device
         intro = self._books.roster.intro(device)
         return intro.person if intro else device.hex()[:8]
+
+
+def _own(location: Location, disk: tuple[str, ...]) -> RelPath | None:
+    """The path that a file with these names below the root of an attachment would be shared under, if it can be."""
+    try:
+        return RelPath.from_disk(*disk) if location.single else RelPath.from_disk(location.name.text, *disk)
+    except BadPath:
+        return None
 
 
 def _wanted(job: Job) -> dict[Digest, Head]:

@@ -301,7 +301,7 @@ class Books:
         self.journal.insert(db, record, past)
         pending.made.append((record, past))
         pending.ends[record.log] = End(record.seq, record.id, past)
-        return versions.insert(db, record, entries)
+        return versions.insert(db, record, past, entries)
 
     def _check_logs(self, record: Record, pending: "_Pending") -> None:
         """A machine opens a log when it joins or was restored; one that opens them by the hundred means harm. Raises: NoRoom."""

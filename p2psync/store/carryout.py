@@ -199,7 +199,7 @@ def _dress(step: _Step, folders: Folders) -> None:
         around = os.fstat(folders(step.put.parts[:-1]))
         if old or os.geteuid() == 0:
             _change_owner(fd, old or around)
-        mode = stat.S_IMODE(old.st_mode) & 0o777 if old else around.st_mode & 0o666 | 0o600
+        mode = _mode_after(old, fd, around) if old else around.st_mode & 0o666 | 0o600
         execute = (mode & 0o444) >> 2
         with suppress(PermissionError, NotImplementedError):  # FAT knows no permissions
             os.fchmod(fd, mode | execute if sealed.executable else mode & ~0o111)
@@ -208,6 +208,25 @@ def _dress(step: _Step, folders: Folders) -> None:
                 os.utime(fd, ns=(sealed.mtime_ns, sealed.mtime_ns))
     finally:
         os.close(fd)
+
+
+def _mode_after(old: os.stat_result, fd: int, around: os.stat_result) -> int:
+    """The permissions of the old version; the group of a shared folder gets those of its owner, who is not the owner any more.
+
+    Otherwise whoever saved the file last could not save it again.
+    """
+    mode = stat.S_IMODE(old.st_mode) & 0o777
+    new = os.fstat(fd)
+    if new.st_uid == old.st_uid or not around.st_mode & stat.S_IWGRP:
+        return mode
+    return mode | (mode & stat.S_IRWXU) >> 3 if new.st_gid == around.st_gid or _has_list(fd) else mode
+
+
+def _has_list(fd: int) -> bool:
+    """Whether the folder gave the file an access control list, of which the permissions of the group are the upper bound (acl(5))."""
+    with suppress(OSError, AttributeError):  # AttributeError: macOS keeps its lists elsewhere
+        return bool(os.getxattr(fd, "system.posix_acl_access"))
+    return False
 
 
 def _change_owner(fd: int, like: os.stat_result) -> None:

@@ -70,6 +70,7 @@ class Look:
         self._books = books
         self._vanishing = Vanishing(books)
         self._absent: set[RelPath] = set()
+        self._owed: set[RelPath] = set()
         self._keep = books.vault.keeping()
 
     # ---- which path is that?
@@ -169,7 +170,8 @@ class Look:
 
     def look(self, spots: Iterable[Spot]) -> Looked:
         """Read what stands at these spots, note it in the ledger, and say what has to be decided."""
-        looked = Looked()
+        looked = Looked(todo=self._owed)
+        self._owed = set()
         everything = self._books.locations()
         by_name: dict[RelPath, set[Spot]] = {}
         for spot in spots:
@@ -209,6 +211,7 @@ class Look:
     def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
+        self._keep = self._books.vault.keeping()
         queue, done = list(spots), set(spots)
         while queue:
             spot = queue.pop()
@@ -228,6 +231,8 @@ class Look:
         """Look at one spot; returns further spots that this one makes worth a look."""
         if not spot.disk and not location.single:
             return self._survey_below(root, location, (), looked)
+        if not location.single and self._is_copy(location, spot.disk):
+            return set()
         view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
         known = view.observed if view.disk == spot.disk else None
         reading = _Reading()
@@ -249,10 +254,14 @@ class Look:
         if isinstance(seen, Nothing):
             return self._note_nothing(location, view, spot, looked)
         if view.observed is not None and view.disk != spot.disk and root.stamp(location.parts(view.disk)) is not None:
-            looked.attention[shown] = self._attention("name-collision", other=spot.path)  # two spellings of one name, side by side
+            # Two spellings of one name, side by side: told under the one that is not the path's own, which is in order.
+            other = shown if shown != spot.path.text else "/".join((location.name.text, *view.disk))
+            looked.attention[other] = self._attention("name-collision", other=spot.path)
             return set()
         self._vanishing.found(location, spot)
         looked.todo.add(spot.path)
+        if view.observed is None:
+            self._vanishing.appeared(spot.path)
         seen = _as_permitted(seen, view.observed)
         if seen != view.observed or view.disk != spot.disk:
             notes[spot.path] = PathView(spot.path, spot.disk, seen, view.agreed)
@@ -264,6 +273,7 @@ class Look:
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:
+            looked.attention["/".join((location.name.text, *view.disk))] = None
             return set()  # the path is spelled otherwise by now
         if view.observed is None:
             looked.todo.add(spot.path)
@@ -276,7 +286,7 @@ class Look:
         """A person says that what is gone by now is meant to be gone: the spots to look at again."""
         whole = Spot(name, ())
         location = self._books.locations()[name]
-        self.look({whole, *self._vanishing.missed(location)})
+        self._owed |= self.look({whole, *self._vanishing.missed(location)}).todo
         self._vanishing.confirm(location)
         return {whole, *self._vanishing.missed(location)}
 

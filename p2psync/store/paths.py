@@ -72,6 +72,13 @@ def below(db: sqlite3.Connection, name: RelPath) -> Iterator[PathView]:
     return (_view(RelPath(row[0]), row[1:]) for row in rows)
 
 
+def count_files(db: sqlite3.Connection, name: RelPath) -> int:
+    """How many files were seen at or below ``name``."""
+    values = (name.text, name.text + "/", name.text + "0")
+    row = db.execute("SELECT count(*) FROM paths WHERE kind = 'file' AND (path = ? OR (path > ? AND path < ?))", values).fetchone()
+    return int(row[0])
+
+
 def holding(db: sqlite3.Connection, digest: Digest) -> list[PathView]:
     """The views of paths that were seen to hold this content."""
     rows = db.execute(f"SELECT path, {_COLUMNS} FROM paths WHERE digest = ?", (digest,)).fetchall()

@@ -1,6 +1,5 @@
 """Choosing versions: conflicts and their resolution, history, and bringing an old version back."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +8,9 @@ from p2psync.engine.reconcile import Agreed
 from p2psync.store import copies, listings, paths, versions
 from p2psync.store.attaching import check_may_write
 from p2psync.store.books import Books
-from p2psync.store.faults import writing
-from p2psync.store.savefile import save
 from p2psync.store.sources import Sources
 from p2psync.store.versions import Version
-from p2psync.values.content import Content, File
+from p2psync.values.content import File, Listing
 from p2psync.values.entry import Act, Entry, Op, entry_for
 from p2psync.values.errors import BadPath, UserError
 from p2psync.values.names import DeviceId, RelPath, escaped
@@ -46,18 +43,10 @@ class NoSuchFile(UserError):
     """“{name}” is not in “{mandate}”, and never was. “p2psync status” and “p2psync history” show the names."""
 
 
-class NoFolderFor(UserError):
-    """There is no folder “{folder}” to write the version to. Make it, or choose another place; nothing was changed."""
-
-
 class VersionNotHere(UserError):
     """That version of “{name}” is not on this machine any more, and no machine that is online has it. Try again when {person}’s machine
     is on.
     """
-
-
-class TargetTaken(UserError):
-    """“{path}” exists already. Choose another place for the version; nothing was changed."""
 
 
 class Standing(NamedTuple):
@@ -156,21 +145,16 @@ def _on_its_own(books: Books, path: RelPath, other: Standing, by: str) -> list[E
     return [Entry(Op.ATTACH_FILE, own, act=Act.ATTACH, by=by), content] if single else [content]
 
 
-def restore(books: Books, sources: Sources, name: str, version: str | None, to: Path | None, by: str) -> tuple[list[Record], set[RelPath]]:
-    """Bring a version back: as the newest one for everybody, or, with ``to``, as a file of its own that must not exist yet.
+def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list[Record], set[RelPath]]:
+    """Bring a version back, as the newest one for everybody.
 
     Without a ``version`` it is the one that should stand there: for a file that vanished, or was changed by a reader.
 
     Raises:
-        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, VersionNotHere, TargetTaken, NoFolderFor, OnlyRead.
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, OnlyRead.
     """
     path = known_path(books, name)
-    chosen = _version(books, path, version)
-    if chosen.entry.content is None:
-        raise VersionIsDeletion(name=escaped(name), version=chosen.short)
-    if to is not None:
-        _write_out(books, sources, chosen, to)
-        return [], set()
+    chosen = _with_content(books, path, version)
     with books.writing() as db:
         heads = versions.heads(db, path)
         view = paths.get(db, path)
@@ -188,6 +172,28 @@ def restore(books: Books, sources: Sources, name: str, version: str | None, to: 
         return records, {path}
 
 
+def bytes_of(books: Books, sources: Sources, name: str, version: str | None) -> Listing:
+    """The chunks of a version, all of which are on this machine.
+
+    Raises:
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, VersionNotHere.
+    """
+    path = known_path(books, name)
+    chosen = _with_content(books, path, version)
+    content = chosen.entry.content
+    listing = listings.get(books.ledger.read(), content) if content and sources.complete(content) else None
+    if listing is None:
+        raise VersionNotHere(name=path, person=person_of(books, chosen.device))
+    return listing
+
+
+def _with_content(books: Books, path: RelPath, name: str | None) -> Version:
+    chosen = _version(books, path, name)
+    if chosen.entry.content is None:
+        raise VersionIsDeletion(name=path, version=chosen.short)
+    return chosen
+
+
 def _version(books: Books, path: RelPath, name: str | None) -> Version:
     db = books.ledger.read()
     if name is None:
@@ -199,28 +205,6 @@ def _version(books: Books, path: RelPath, name: str | None) -> Version:
     if len(found) != 1:
         raise (AmbiguousVersion if found else NoSuchVersion)(name=path, version=escaped(name))
     return found[0]
-
-
-def content_of(books: Books, sources: Sources, content: Content) -> bytes | None:
-    """All bytes of a content that is on this machine, or None."""
-    listing = listings.get(books.ledger.read(), content)
-    pieces = [] if listing is None else [sources.chunk(chunk.digest) for chunk in listing]
-    if listing is None or any(piece is None for piece in pieces):
-        return None
-    return b"".join(piece for piece in pieces if piece is not None)
-
-
-def _write_out(books: Books, sources: Sources, chosen: Version, to: Path) -> None:
-    assert chosen.entry.content is not None
-    if os.path.lexists(to):
-        raise TargetTaken(path=escaped(str(to)))
-    if not to.parent.is_dir():
-        raise NoFolderFor(folder=escaped(str(to.parent)))
-    data = content_of(books, sources, chosen.entry.content)
-    if data is None:
-        raise VersionNotHere(name=chosen.entry.path, person=person_of(books, chosen.device))
-    with writing(to):
-        save(to, data, 0o644)
 
 
 def person_of(books: Books, device: DeviceId) -> str:

@@ -8,7 +8,7 @@ from time import monotonic
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.safety import must_halt
-from p2psync.store import paths
+from p2psync.store import paths, versions
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
@@ -32,6 +32,7 @@ class Vanishing:
         self._missed: dict[RelPath, dict[Spot, float]] = {}
         self._confirmed: dict[RelPath, set[Spot]] = {}
         self._believed: dict[RelPath, list[float]] = {}
+        self._appeared: dict[RelPath, float] = {}
 
     def missed(self, location: Location) -> set[Spot]:
         """What is missed in an attachment and not believed to be gone (yet)."""
@@ -41,13 +42,18 @@ class Vanishing:
         """Nothing stands at this spot, where something was."""
         self._missed.setdefault(location.name, {}).setdefault(spot, monotonic())
 
+    def appeared(self, path: RelPath) -> None:
+        """A file is there that was not: what programs make and take away again does not count as trickling away."""
+        self._appeared.pop(path, None)
+        self._appeared[path] = monotonic()
+
     def found(self, location: Location, spot: Spot) -> None:
         """Something stands there (again)."""
         if (missed := self._missed.get(location.name)) is not None:
             missed.pop(spot, None)
 
     def confirm(self, location: Location) -> None:
-        """A person says that what is missed now is meant to be gone."""
+        """A person says that what is missed now is meant to be gone; what is missed later is another matter."""
         self._confirmed[location.name] = self.missed(location)
 
     def judge(self, root: Root, location: Location, looked: Looked) -> None:
@@ -57,7 +63,7 @@ class Vanishing:
             looked.again[next(iter(missed))] = GONE_FOR - quiet + 0.01
             return
         views = self._still_gone(root, location, looked)
-        if not location.single and self._halts(root, location, views, looked):
+        if views and not location.single and self._halts(root, location, views, looked):
             return
         self._believe(location, views, looked)
         if not location.single and (location.halted or root.identity != location.identity):
@@ -83,13 +89,14 @@ class Vanishing:
         return views
 
     def _halts(self, root: Root, location: Location, views: list[PathView], looked: Looked) -> bool:
-        confirmed = self._confirmed.get(location.name)
-        doubtful = [view for view in views if Spot(view.path, view.disk) not in (confirmed or ())]
+        db = self._books.ledger.read()
+        confirmed = self._confirmed.get(location.name, set())
+        doubtful = [v for v in views if Spot(v.path, v.disk) not in confirmed and not versions.is_gone(db, v.path)]
         changed = root.identity != location.identity
-        known = sum(1 for v in paths.below(self._books.ledger.read(), location.name) if v.observed and isinstance(v.observed.state, File))
-        gone = len(doubtful) if changed else self._deleted(doubtful, views)
+        known = paths.count_files(db, location.name)
+        gone = len(doubtful) if changed else len(self._deleted(doubtful, views))
         recent = self._recently(location)
-        if not must_halt(gone, known, recent, root_changed=changed) and not (location.halted and confirmed is None and doubtful):
+        if not must_halt(gone, known, recent, root_changed=changed) and not (location.halted and doubtful):
             return False
         code = "root-replaced" if changed else "many-deletions"
         facts = {"count": gone, "total": known, "location": location.path}
@@ -98,22 +105,26 @@ class Vanishing:
             self._books.place(Location(location.name, location.kind, location.path, location.identity, code))
         return True
 
-    def _deleted(self, views: list[PathView], gone: list[PathView]) -> int:
-        """How many of ``views`` are files whose bytes were not seen anywhere else meanwhile: a rename is no deletion."""
+    def _deleted(self, views: list[PathView], gone: list[PathView]) -> list[RelPath]:
+        """Those of ``views`` that are files whose bytes were not seen anywhere else meanwhile: a rename is no deletion."""
         db, lost = self._books.ledger.read(), {view.path for view in gone}
-        files = [view.observed.state for view in views if view.observed and isinstance(view.observed.state, File)]
-        return sum(1 for file in files if all(other.path in lost for other in paths.holding(db, file.content.digest)))
+        files = [(view.path, view.observed.state) for view in views if view.observed and isinstance(view.observed.state, File)]
+        return [path for path, file in files if all(other.path in lost for other in paths.holding(db, file.content.digest))]
 
     def _recently(self, location: Location) -> int:
-        """How many files were believed to be gone within the last moments."""
-        times = [at for at in self._believed.get(location.name, ()) if monotonic() - at < TOGETHER]
+        """How many files that had been there for longer were believed to be gone within the last moments."""
+        long_ago = monotonic() - TOGETHER
+        while self._appeared and next(iter(self._appeared.values())) < long_ago:
+            del self._appeared[next(iter(self._appeared))]
+        times = [at for at in self._believed.get(location.name, ()) if at >= long_ago]
         self._believed[location.name] = times
         return len(times)
 
     def _believe(self, location: Location, views: list[PathView], looked: Looked) -> None:
         if views:
             if location.name not in self._confirmed:
-                self._believed.setdefault(location.name, []).extend([monotonic()] * self._deleted(views, views))
+                known_longer = [path for path in self._deleted(views, views) if path not in self._appeared]
+                self._believed.setdefault(location.name, []).extend([monotonic()] * len(known_longer))
             with self._books.writing() as db:
                 for view in views:
                     paths.put(db, PathView(view.path, view.disk, None, view.agreed))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from p2psync.engine.heads import Head, Heads
 from p2psync.store import journal
-from p2psync.values.content import Content
+from p2psync.values.content import Content, Gone
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Act, Entry, Op, Ref
 from p2psync.values.names import DeviceId, RecordId, RelPath
@@ -36,13 +36,18 @@ def version_name(ref: Ref) -> str:
     return (int.from_bytes(ref.record[:5], "big") ^ ref.index).to_bytes(5, "big").hex()
 
 
-def insert(db: sqlite3.Connection, record: Record, entries: Sequence[Entry | None]) -> set[RelPath]:
-    """Index the entries of an accepted record; returns the paths whose heads changed."""
+def insert(db: sqlite3.Connection, record: Record, past: journal.Past, entries: Sequence[Entry | None]) -> set[RelPath]:
+    """Index the entries of an accepted record, whose causal past is ``past``; returns the paths whose heads changed.
+
+    A version that an entry supersedes without its record standing on it is not superseded: the heads depend on no order of arrival.
+    """
     touched: set[RelPath] = set()
+    named = {parent.record for entry in entries if entry is not None for parent in entry.parents}
+    known = {one for one in named if _is_in(db, one, past)}
     for index, entry in enumerate(entries):
         if entry is None:
             continue
-        for parent in entry.parents:
+        for parent in [parent for parent in entry.parents if parent.record in known]:
             db.execute(
                 "UPDATE entries SET head = 0 WHERE record = ? AND idx = ? AND path = ? AND attaches = ?",
                 (parent.record, parent.index, entry.path.text, entry.attaches),
@@ -57,6 +62,11 @@ def insert(db: sqlite3.Connection, record: Record, entries: Sequence[Entry | Non
         )  # fmt: skip
         touched.add(entry.path)
     return touched
+
+
+def _is_in(db: sqlite3.Connection, record: RecordId, past: journal.Past) -> bool:
+    row = db.execute("SELECT device, incarnation, seq FROM records WHERE id = ?", (record,)).fetchone()
+    return row is not None and past.get((DeviceId(row[0]), row[1]), 0) >= row[2]
 
 
 def heads(db: sqlite3.Connection, path: RelPath) -> Heads:
@@ -76,6 +86,12 @@ def _with_knowledge(db: sqlite3.Connection, heads: list[Head]) -> list[Head]:
         return other.ref.record != head.ref.record and knew[other.ref.record][2].get(log, 0) >= seq
 
     return [replace(head, passed_over=any(known_to(head, other) for other in heads)) for head in heads]
+
+
+def is_gone(db: sqlite3.Connection, path: RelPath) -> bool:
+    """Whether the journal says that nothing is at ``path`` any more."""
+    found = heads(db, path)
+    return bool(found.all) and isinstance(found.winner.state, Gone)
 
 
 def entry(db: sqlite3.Connection, ref: Ref) -> Entry | None:

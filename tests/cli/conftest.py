@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from p2psync.cli.main import main
-from p2psync.edge.http import Reply, Request, Stream, refusal
+from p2psync.edge.http import Answer as HttpAnswer
+from p2psync.edge.http import Download, Reply, Request, Stream, refusal
 from p2psync.edge.socket import serve
 
-Answer = Mapping[str, Any] | Reply | Exception | Callable[[Request], Any]
+Answer = Mapping[str, Any] | Reply | Download | Exception | Callable[[Request], Any]
 
 
 class FakeDaemon:
@@ -56,7 +57,7 @@ class FakeDaemon:
             await self._stop.wait()
             nursery.cancel_scope.cancel()
 
-    async def _handle(self, request: Request) -> Reply | Stream:
+    async def _handle(self, request: Request) -> HttpAnswer:
         self.asked.append(request)
         if request.path == "/v1/events":
             return Stream(self._events())
@@ -65,7 +66,7 @@ class FakeDaemon:
             answer = answer(request)
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, Reply) else Reply(200, dict(answer))
+        return answer if isinstance(answer, Reply | Download) else Reply(200, dict(answer))
 
     async def _events(self) -> AsyncGenerator[tuple[str, Any], None]:
         send, receive = trio.open_memory_channel[tuple[str, Any]](100)

@@ -6,12 +6,13 @@ import json
 import os
 import stat
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2psync.edge.http import Request, refusal
+from p2psync.edge.http import Download, Request, refusal
 from p2psync.values.errors import BadName
 
 CALM = {"device": {"id": "cd", "name": "Compta-PC"}, "version": "1", "port": 1, "problems": [], "mandates": []}
@@ -52,14 +53,9 @@ def mandate(**more: Any) -> dict[str, Any]:
         (
             ["restore", "Dupont", "a.cre", "--version", "3fa9c1d2"],
             "/v1/restore",
-            {"mandate": "Dupont", "name": "a.cre", "version": "3fa9c1d2", "to": None},
+            {"mandate": "Dupont", "name": "a.cre", "version": "3fa9c1d2"},
         ),
-        (["restore", "Dupont", "a.cre"], "/v1/restore", {"mandate": "Dupont", "name": "a.cre", "version": None, "to": None}),
-        (
-            ["restore", "Dupont", "a.cre", "--version", "3fa9c1d2", "--to", "old.cre"],
-            "/v1/restore",
-            {"mandate": "Dupont", "name": "a.cre", "version": "3fa9c1d2", "to": "HERE/old.cre"},
-        ),
+        (["restore", "Dupont", "a.cre"], "/v1/restore", {"mandate": "Dupont", "name": "a.cre", "version": None}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -92,6 +88,71 @@ def test_create_and_share_say_how_to_go_on(daemon, p2psync) -> None:
     daemon.answers |= {"/v1/create": {"message": "Created “Dupont SA”."}, "/v1/share": {"message": "Shared “Dupont SA”."}}
     assert "p2psync share 'Dupont SA'" in p2psync("create", "Dupont SA").out
     assert "p2psync invite 'Dupont SA' --for NAME" in p2psync("share", "Dupont SA").out
+
+
+# -- a version written elsewhere
+
+
+class Bytes:
+    """What a daemon has of a version, in pieces; ``size`` is what it announces."""
+
+    def __init__(self, *pieces: bytes, size: int | None = None) -> None:
+        self.pieces = pieces
+        self.size = sum(map(len, pieces)) if size is None else size
+
+    def __call__(self, request: Request) -> Download:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            for piece in self.pieces:
+                yield piece
+
+        return Download(self.size, pieces())
+
+
+def test_a_version_is_written_by_whoever_asks_for_it(daemon, p2psync) -> None:
+    daemon.answers["/v1/content"] = Bytes(b"cash: ", b"420\n" * 500_000)
+    said = p2psync("restore", "Dupont & Cie", "a.cre", "--version", "3FA9C1D2", "--to", "old.cre")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == f"That version of “a.cre” was written to {Path('old.cre').absolute()}.\n"
+    assert Path("old.cre").read_bytes() == b"cash: " + b"420\n" * 500_000
+    assert daemon.asked[0].query == {"mandate": "Dupont & Cie", "name": "a.cre", "version": "3fa9c1d2"}
+    assert daemon.acts == []
+
+
+def test_an_empty_version_is_written(daemon, p2psync) -> None:
+    daemon.answers["/v1/content"] = Bytes()
+    assert p2psync("restore", "Dupont", "a.cre", "--to", "old.cre").code == 0
+    assert Path("old.cre").read_bytes() == b""
+    assert daemon.asked[0].query == {"mandate": "Dupont", "name": "a.cre"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (BadName(name="X", why="it is taken"), "The name “X” cannot be used"),
+        (Bytes(b"cash: 4", size=10), "nothing was kept of it"),
+        ({"message": "what is this?"}, "does not speak as a p2psync daemon does"),
+    ],
+)
+def test_a_version_that_does_not_come_leaves_no_file(daemon, p2psync, answer: Any, sentence: str) -> None:
+    daemon.answers["/v1/content"] = answer
+    said = p2psync("restore", "Dupont", "a.cre", "--to", "old.cre")
+    assert said.code != 0
+    assert sentence in said.err
+    assert not Path("old.cre").exists()
+
+
+def test_a_version_overwrites_nothing(daemon, p2psync) -> None:
+    Path("old.cre").write_text("mine")
+    said = p2psync("restore", "Dupont", "a.cre", "--to", "old.cre")
+    assert (said.code, daemon.asked) == (1, [])
+    assert "exists already" in said.err
+    assert Path("old.cre").read_text() == "mine"
+
+
+def test_a_version_for_which_there_is_no_folder(daemon, p2psync) -> None:
+    said = p2psync("restore", "Dupont", "a.cre", "--to", "none/old.cre")
+    assert said.code == 1
+    assert f"there is no folder “{Path('none').absolute()}”" in said.err
 
 
 # -- status

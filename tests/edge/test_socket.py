@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from p2psync.edge.caller import groups_of, may_act
-from p2psync.edge.http import Limits, Reply, Request, Stream
+from p2psync.edge.http import Answer, Download, Limits, Reply, Request, Stream
 from p2psync.edge.socket import NoSuchGroup, SocketImpossible, SocketInUse, SocketPlaceTaken, serve
 from p2psync.values.errors import BadName, MandateHalted
 
@@ -34,7 +34,7 @@ class Office:
         self.closed = trio.Event()
         self.go_on = trio.Event()
 
-    async def __call__(self, request: Request) -> Reply | Stream:
+    async def __call__(self, request: Request) -> Answer:
         self.asked.append(request)
         match request.path:
             case "/metrics":
@@ -52,6 +52,8 @@ class Office:
                     self.cancelled.set()
             case "/v1/events":
                 return Stream(self.events())
+            case "/v1/content":
+                return Download(int(request.query["size"]), self.pieces())
             case "/v1/flood":
                 return Stream(self.flood())
         return Reply(200, {"path": request.path, "body": dict(request.body), "query": dict(request.query)})
@@ -61,6 +63,13 @@ class Office:
             yield "changed", {"mandate": None}
             await self.go_on.wait()
             yield "changed", {"mandate": "ab"}
+        finally:
+            self.closed.set()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        try:
+            for number in range(100):
+                yield bytes([number]) * 10_000
         finally:
             self.closed.set()
 
@@ -361,6 +370,31 @@ async def test_listeners_never_take_every_place(path: Path) -> None:
 async def test_a_listener_that_reads_nothing_is_dropped(path: Path) -> None:
     async with open_office(path, limits=Limits(send_s=0.05)) as office, await connect(path) as stream:
         await stream.send_all(b"GET /v1/flood HTTP/1.1\r\nHost: x\r\n\r\n")
+        with trio.fail_after(5):
+            await office.closed.wait()
+
+
+WHOLE = b"".join(bytes([number]) * 10_000 for number in range(100))
+
+
+async def test_a_file_comes_as_it_is(path: Path) -> None:
+    async with open_office(path) as office:
+        head, _, body = (await say(path, b"GET /v1/content?size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")).partition(b"\r\n\r\n")
+        assert b"Content-Length: 1000000" in head and b"application/octet-stream" in head
+        assert body == WHOLE
+        assert office.closed.is_set()
+
+
+async def test_a_file_that_ends_early_is_cut_short(path: Path) -> None:
+    async with open_office(path):
+        head, _, body = (await say(path, b"GET /v1/content?size=1000001 HTTP/1.1\r\nHost: x\r\n\r\n")).partition(b"\r\n\r\n")
+        assert b"Content-Length: 1000001" in head
+        assert body == WHOLE
+
+
+async def test_who_does_not_take_a_file_is_left(path: Path) -> None:
+    async with open_office(path, limits=Limits(send_s=0.05)) as office, await connect(path) as stream:
+        await stream.send_all(b"GET /v1/content?size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
         with trio.fail_after(5):
             await office.closed.wait()
 

@@ -345,6 +345,47 @@ def test_a_watch_limit_that_is_reached_below_a_root_is_a_problem_until_it_is_rai
     assert last == "None"
 
 
+SHUT = """
+import sys, trio
+from pathlib import Path
+from p2psync.edge import watcher as module
+from p2psync.edge.watcher import Watcher
+module._CHECK_S = 0.05
+
+async def main(folder):
+    watcher = Watcher()
+    shut = folder / "shut"
+    shut.mkdir()
+    shut.chmod(0)
+    (folder / "gone").mkdir(mode=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watcher.run)
+        await watcher.watch(folder, recursive=True)
+        (folder / "gone").rmdir()
+        with trio.fail_after(5):
+            shut.chmod(0o700)
+            while folder not in (await watcher.changes()).doubt:
+                pass
+            (shut / "books.db").write_text("heard now")
+            while shut / "books.db" not in (await watcher.changes()).closed:
+                pass
+        assert not watcher._observer._threads.reader.shut
+        print("heard")
+        nursery.cancel_scope.cancel()
+
+trio.run(main, Path(sys.argv[1]))
+"""
+
+
+@linux_only
+def test_a_folder_that_becomes_readable_is_heard_from_then_on(tmp_path):
+    not_almighty = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if not_almighty and not shutil.which("setpriv"):
+        pytest.skip("root may read everything")
+    done = subprocess.run([*not_almighty, sys.executable, "-c", SHUT, tmp_path], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("heard\n", "")
+
+
 async def test_no_thread_and_no_descriptor_is_left_behind(tmp_path):
     def open_descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

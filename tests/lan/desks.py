@@ -3,7 +3,10 @@
 import itertools
 import os
 import random
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
@@ -174,6 +177,14 @@ class Desk:
     def resolve(self, name: str, keep: str) -> None:
         _, touched = resolving.resolve(self.books, name, keep, "")
         self.todo |= touched
+
+
+@contextmanager
+def fast_place() -> Iterator[Path]:
+    """A directory that is gone afterwards, in memory where there is such a disk: nothing waits for it, and all its rules are the same."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
+        yield Path(place)
 
 
 def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]

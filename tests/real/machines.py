@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,9 @@ class Machine:
         command = [*P2PSYNC, *map(str, words)]
         done = subprocess.run(command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         said = done.stdout + done.stderr
-        assert done.returncode == code, f"{self.person}$ p2psync {' '.join(map(str, words))} ended with {done.returncode}:\n{said}\n{self.told()}"
+        assert done.returncode == code, (
+            f"{self.person}$ p2psync {' '.join(map(str, words))} ended with {done.returncode}:\n{said}\n{self.told()}"
+        )
         assert "Traceback" not in said
         return said
 
@@ -177,6 +179,21 @@ class Machine:
     def holds(self, path: Path, data: bytes, limit_s: float = 15.0) -> None:
         """Wait until exactly this stands at ``path``."""
         self.until(f"{path.name} is the expected version", lambda: path.is_file() and path.read_bytes() == data, limit_s)
+
+    def has_no(self, path: Path) -> None:
+        self.until(f"{path.name} is gone", lambda: not path.exists())
+
+    def has_below(self, folder: Path, files: dict[str, bytes]) -> None:
+        self.until(f"{folder.name} holds the expected {len(files)} files", lambda: files_below(folder) == files)
+
+    def shows(self, name: str, state: str | None, limit_s: float = 15.0) -> None:
+        """Wait until the status says this of an attachment; None: that it is not attached."""
+        self.until(f"{name} is {state or 'not attached'}", lambda: self.attachment(name).get("state") == state, limit_s)
+
+    def fetches(self, size: int) -> None:
+        """Wait until so many bytes of files have come from now on."""
+        before = self.content_bytes("in")
+        self.until(f"{size} bytes have come", lambda: self.content_bytes("in") >= before + size, 30)
 
     # ---- the status socket
 
@@ -196,9 +213,6 @@ class Machine:
 
     def attachment(self, name: str) -> dict[str, Any]:
         return next((dict(a) for a in self.mandate()["attachments"] if a["name"] == name), {})
-
-    def state(self, name: str) -> str | None:
-        return self.attachment(name).get("state")
 
     def participant(self, name: str) -> dict[str, Any]:
         return next((dict(p) for p in self.mandate()["participants"] if p["name"] == name), {})
@@ -241,7 +255,7 @@ def is_whole(data: bytes) -> bool:
 
 
 class Reader:
-    """Reads paths over and over while files cross: nothing is ever torn, absent, or older than what stood there before."""
+    """Reads paths over and over while files cross: what stands there is never torn and never absent."""
 
     def __init__(self, *paths: Path) -> None:
         self.reads = 0
@@ -260,7 +274,6 @@ class Reader:
         assert not self.faults, f"{len(self.faults)} of {self.reads} reads found no whole version: {self.faults[:5]}"
 
     def _read(self) -> None:
-        newest = dict.fromkeys(self._paths, 0)
         while not self._stop.wait(0.002):
             for path in self._paths:
                 self.reads += 1
@@ -271,15 +284,16 @@ class Reader:
                     continue
                 if not is_whole(data):
                     self.faults.append(f"{path.name}: {len(data)} bytes that nobody wrote")
-                elif (number := int(data[65:71])) < newest[path]:
-                    self.faults.append(f"{path.name}: version {number} after version {newest[path]}")
-                else:
-                    newest[path] = number
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by its name; our own work in progress is not one."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".p2psync")}
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.name.startswith(".p2psync") and path.is_file():
+            with contextlib.suppress(FileNotFoundError):  # renamed while we read
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
 
 
 @contextlib.contextmanager
@@ -295,8 +309,3 @@ def opened_by_a_program(path: Path) -> Iterator[int]:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
-
-
-def removed(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import stat
@@ -135,6 +136,36 @@ def test_permissions_and_owner_are_those_of_the_old_file(root: Root, book: Path)
         assert (status.st_uid, status.st_gid) == (1234, 5678)
     put_file(root, ("book",), sealed(root, OLD, "book"), stamp(root, "book"))
     assert stat.S_IMODE(book.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("folder", "group", "before", "after"),
+    [
+        (0o2770, "", 0o644, 0o664),  # their own group may read it: it may write it now, as the owner could
+        (0o2770, "", 0o600, 0o660),
+        (0o2770, "", 0o740, 0o770),
+        (0o2750, "", 0o640, 0o640),  # the group shares nothing here
+        (0o0770, "other", 0o640, 0o640),  # the file has another group than the folder
+    ],
+)
+def test_whoever_saved_a_file_can_save_it_again(
+    root: Root, book: Path, monkeypatch: pytest.MonkeyPatch, folder: int, group: str, before: int, after: int
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give the old file to somebody else")
+    os.chown(root.path, -1, 5678)
+    root.path.chmod(folder)
+    os.chown(book, NOBODY, 5678)
+    book.chmod(before)
+
+    def refuse(*_: object) -> None:  # as for whoever is not root
+        raise PermissionError(errno.EPERM, "not yours to give")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    put_file(root, ("book",), sealed(root, NEW, "book", executable=before == 0o740), stamp(root, "book"))
+    status = book.stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), after)
+    assert (status.st_gid == 5678) == (not group)
 
 
 @pytest.mark.parametrize(("folder", "plain", "executable"), [(0o755, 0o644, 0o755), (0o700, 0o600, 0o700), (0o2770, 0o660, 0o770)])

@@ -66,7 +66,7 @@ def test_a_place_is_checked_and_nothing_is_left_of_the_trial(tmp_path: Path, oth
 
 
 def test_a_folder_around_that_of_another_mandate(tmp_path: Path, other: Any) -> None:
-    with pytest.raises(FolderAroundTaken, match="contains “.*dupont” of the mandate “Dupont SA”"):
+    with pytest.raises(FolderAroundTaken, match=r"contains “.*dupont” of the mandate “Dupont SA”"):
         check_place(tmp_path, tmp_path.parent / "state", [other])
 
 

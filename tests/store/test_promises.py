@@ -529,7 +529,7 @@ def test_an_old_version_is_brought_back_while_somebody_edits(anna, marie):
     book.write_text("2")
     quiet(anna, marie)
     first = resolving_versions(anna, "compta.cre")[-1]
-    _, touched = resolving.restore(anna.books, anna.sources, "compta.cre", first, None, "")
+    _, touched = resolving.restore(anna.books, "compta.cre", first, "")
     anna.todo |= touched
     anna.settle()
     (marie.folder / "compta.cre").write_text("by Marie")
@@ -544,7 +544,7 @@ def test_an_old_version_is_brought_back_over_an_edit_that_was_not_seen_yet(anna,
     book.write_text("2")
     quiet(anna, marie)
     book.write_text("3, just saved")
-    _, touched = resolving.restore(anna.books, anna.sources, "compta.cre", resolving_versions(anna, "compta.cre")[-1], None, "")
+    _, touched = resolving.restore(anna.books, "compta.cre", resolving_versions(anna, "compta.cre")[-1], "")
     anna.work.work(touched)
     quiet(anna, marie)
     assert sorted(tree(anna.files).values()) == sorted(tree(marie.folder).values()) == ["1", "3, just saved"]
@@ -561,7 +561,7 @@ def test_a_deleted_file_and_its_folder_come_back(anna, marie):
     shutil.rmtree(folder / "sub")
     quiet(anna, marie)
     assert tree(marie.folder / "recus") == {"b": "b 1"}
-    _, touched = resolving.restore(marie.books, marie.sources, "recus/sub/a", resolving_versions(marie, "recus/sub/a")[-1], None, "")
+    _, touched = resolving.restore(marie.books, "recus/sub/a", resolving_versions(marie, "recus/sub/a")[-1], "")
     marie.todo |= touched
     quiet(anna, marie)
     assert tree(folder) == tree(marie.folder / "recus") == {"b": "b 1", "sub/a": "sub/a 1"}
@@ -582,7 +582,7 @@ def test_what_a_reader_changes_stays_with_the_reader_and_is_not_lost(anna, desks
     assert (there / "a").read_text() == "by Rita"
     assert tree(folder) == {"a": "by Anna", "b": "b 1", "c": "c 1"}
     for name in ("recus/a", "recus/b"):
-        _, touched = resolving.restore(reader.books, reader.sources, name, None, None, "")
+        _, touched = resolving.restore(reader.books, name, None, "")
         reader.todo |= touched
     quiet(anna, reader)
     assert tree(there) == {"a": "by Anna", "b": "b 1", "c": "c 1", "new": "new by Rita"}
@@ -669,11 +669,24 @@ def test_a_person_confirms_what_was_deleted(anna, marie, restarted):
     assert codes(anna.settle())["recus"] == "many-deletions"
 
 
-def test_what_trickles_away_halts_too(anna, marie):
+def test_what_trickles_away_halts_too(anna, marie, monkeypatch):
+    from p2psync.store import vanishing
+
+    now = [0.0]
+    monkeypatch.setattr(vanishing, "monotonic", lambda: now[0])
     folder = many(anna, marie)
+    for n in range(30):  # what a program makes and removes again is no such thing
+        (folder / f"{n}.tmp").write_text(str(n))
+        anna.settle()
+        (folder / f"{n}.tmp").unlink()
+        anna.settle()
+        now[0] += 1
+    now[0] += 100
+    assert "recus" not in codes(anna.settle())
     for n in range(30):
         (folder / f"{n}.pdf").unlink()
         anna.settle()
+        now[0] += 2
     exchange(anna, marie)
     assert len(tree(marie.folder / "recus")) >= 30
     assert codes(anna.settle())["recus"] == "many-deletions"
@@ -805,7 +818,7 @@ def test_a_missing_file_is_brought_back(anna, marie):
     anna.settle()
     (marie.folder / "compta.cre").write_text("by Marie")
     exchange(anna, marie)
-    _, touched = resolving.restore(anna.books, anna.sources, "compta.cre", None, None, "")
+    _, touched = resolving.restore(anna.books, "compta.cre", None, "")
     anna.todo |= touched
     quiet(anna, marie)
     assert book.read_text() == "by Marie"
@@ -1271,7 +1284,7 @@ def test_a_large_version_that_nobody_has_any_more_holds_up_nothing(anna, marie, 
     assert marie.conflicts() == {"compta.cre"}
     marie.resolve("compta.cre", "mine")
     exchange(anna, marie)
-    _, touched = resolving.restore(anna.books, anna.sources, "compta.cre", None, None, "")
+    _, touched = resolving.restore(anna.books, "compta.cre", None, "")
     anna.todo |= touched
     quiet(anna, marie)
     assert book.read_text() == (marie.folder / "compta.cre").read_text() == large("by Marie")
@@ -1308,7 +1321,7 @@ def test_a_large_file_in_all_of_this(anna, marie, small_vault):
     (there / "renamed").unlink()
     quiet(anna, marie)
     assert not (folder / "renamed").exists()
-    _, touched = resolving.restore(anna.books, anna.sources, "recus/renamed", resolving_versions(anna, "recus/renamed")[-1], None, "")
+    _, touched = resolving.restore(anna.books, "recus/renamed", resolving_versions(anna, "recus/renamed")[-1], "")
     anna.todo |= touched
     quiet(anna, marie)
     assert (there / "renamed").read_text() == (folder / "renamed").read_text() == large("1")

@@ -29,7 +29,7 @@ def perform(daemon: Daemon, args: Namespace) -> int:
     order = {"mandate": args.mandate, "for": args.guest, "role": args.role, "expires_s": args.expires}
     with new_ticket(place) as file:
         answer = daemon.post("/v1/invite", order)
-        file.write(answer["ticket"])
+        file.write(answer["ticket"].encode())
     say(
         answer.get("message")
         or f"Made a ticket to {quoted(mandate)} for {quoted(args.guest)}, good until {moment(answer.get('expires_ms'))}."
