@@ -158,7 +158,7 @@ class Daemon:
             raise Forbidden(socket=self._socket) from None
         except OSError as e:
             if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EAGAIN, errno.ENOTSOCK) or isinstance(e, TimeoutError):
-                raise NoDaemon(socket=self._socket, start=self._how_to_start()) from None
+                raise self._nobody() from None
             raise NotADaemon(socket=self._socket) from e
         return connection
 
@@ -175,9 +175,10 @@ class Daemon:
             raise NotADaemon(socket=self._socket)
         return cast("dict[str, Any]", answer)
 
-    def _how_to_start(self) -> str:
-        installed = any((folder / "p2psync.service").exists() for folder in _UNITS)
-        return "sudo systemctl start p2psync" if installed and not self._named else command("run", *self._named)
+    def _nobody(self) -> NoDaemon:
+        if not self._named and any((folder / "p2psync.service").exists() for folder in _UNITS):
+            return NoDaemon(socket=SYSTEM_SOCKET, start="sudo systemctl start p2psync")
+        return NoDaemon(socket=self._socket, start=command("run", *self._named))
 
 
 class _Connection(http.client.HTTPConnection):

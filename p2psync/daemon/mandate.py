@@ -156,7 +156,6 @@ class Mandate:
                 if self._next_survey <= now:
                     self._next_survey = now + SURVEY_S
                     self._surveys |= set(self.books.locations())
-                    self._todo |= await self.in_thread(self.work.unfinished)
                 surveys, self._surveys = self._surveys, set()
                 todo = self._todo | self._later.take_due(now)
                 batch = set(list(todo)[:_AT_ONCE]) if len(todo) > _AT_ONCE else todo
@@ -181,6 +180,8 @@ class Mandate:
             looked.surveyed.add(name)
         for where, fault in unfit.items():
             self.look.look_at_unfit(where, fault, looked)
+        if surveys >= set(self.books.locations()):  # nothing is left behind for longer than until everything is gone through
+            todo = todo | self.work.unfinished()
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention
@@ -198,8 +199,7 @@ class Mandate:
         self.attention.take({**looked.attention, **worked.attention}, {name.text for name in looked.surveyed}, attached)
         self._take_up_freed({path.text for path in worked.done}, now + AGAIN_S)
         self.fetcher.update(worked.done, worked.wants)
-        if worked.placed:
-            self._surveys |= worked.placed
+        self._surveys |= worked.placed | worked.absent
 
     async def _count_behind(self, worked: Worked) -> None:
         """Note which paths are behind the journal here, or may be, beside those that are being fetched."""

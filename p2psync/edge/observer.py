@@ -170,8 +170,7 @@ def _meaning(event: wd.FileSystemEvent) -> Iterator[tuple[str, Kind]]:
 
 
 if sys.platform == "linux":
-
-    _REFUSED = -1
+    _REFUSED = WatchDescriptor(-1)
     """What watchdog takes for the number of a watch when a folder may not be read, and files under it."""
 
     class _Reader(InotifyFD):

@@ -86,15 +86,16 @@ class Applying:
         worked.attention[job.path.text] = None
         with self._telling(job, worked):
             self._beside.clear(job, worked)
+        result = None
         with self._telling(job, worked):
-            match self._one(job, worked):
-                case PathView() as view:
-                    done.append(view)
-                case _Ready() as file:
-                    ready.setdefault(job.location, []).append(file)
+            result = self._one(job, worked)
+        if isinstance(result, PathView):
+            done.append(result)
+        elif result is not None:
+            ready.setdefault(job.location, []).append(result)
         with self._telling(job, worked):
             self._beside.keep_up(job, worked)
-        if not (job.path in worked.wants or job.path in worked.again or job.path in worked.look_again):
+        if not (isinstance(result, _Ready) or job.path in worked.wants or job.path in worked.again or job.path in worked.look_again):
             self._arrivals.abandon(job.path)
 
     def _put(self, location: Location, ready: "list[_Ready]", worked: Worked, done: list[PathView]) -> None:
@@ -140,7 +141,10 @@ class Applying:
             return None
         if observed is not None and isinstance(observed.state, Folder):
             if not self._remove_folder(root, job.parts):
-                return self._outlive(job, job.view.agreed.refs if job.view.agreed else frozenset(), "in-the-way", worked)
+                if state.content.size <= VAULTED:  # it is put together again when it is needed
+                    discard(root, sealed)
+                why = self._attention("in-the-way", location=self._shown(job))
+                return self._outlive(job, job.view.agreed.refs if job.view.agreed else frozenset(), why, worked)
             observed = None
         expected = observed.stamp if observed else None
         return _Ready(job, carryout.Put(job.parts, sealed, expected, self._keeper(job)), state, agreed)
@@ -169,7 +173,7 @@ class Applying:
         if observed is not None and isinstance(observed.state, File):
             carryout.remove_file(root, job.parts, observed.stamp, self._keeper(job))
         elif observed is not None and not self._remove_folder(root, job.parts):
-            return self._outlive(job, agreed.refs, "left-over", worked)
+            return self._outlive(job, agreed.refs, self._attention("left-over", location=self._shown(job)), worked)
         return PathView(job.path, job.view.disk, None, agreed)
 
     def _remove_folder(self, root: Root, parts: tuple[str, ...]) -> bool:
@@ -178,14 +182,14 @@ class Applying:
             return True
         return sweep(root, parts, set()) > 0 and carryout.remove_folder(root, parts)
 
-    def _outlive(self, job: Job, parents: frozenset[Ref], why: str, worked: Worked) -> PathView | None:
+    def _outlive(self, job: Job, parents: frozenset[Ref], why: Attention, worked: Worked) -> PathView | None:
         """A folder cannot go: when shared files are in it that whoever decided so did not know of, it is recorded anew (as if nothing
         were agreed but ``parents``); when anything else is in it, it stays until that is gone.
         """
         if any(path != job.path for path in versions.live_paths(self._books.ledger.read(), job.path)):
             worked.todo.add(job.path)
             return PathView(job.path, job.view.disk, job.view.observed, Agreed(Gone(), parents, job.heads.refs))
-        worked.attention[job.path.text] = self._attention(why, location=self._shown(job))
+        worked.attention[job.path.text] = why
         worked.again[job.path] = EMPTY_AGAIN
         return None
 
@@ -219,7 +223,7 @@ class Applying:
         except ChangedMeanwhile:
             worked.look_again.add(job.path)
         except RootGone:
-            worked.look_again.add(job.location.name)
+            worked.absent.add(job.location.name)
         except NameTaken as e:
             worked.attention[job.path.text] = self._attention("in-the-way", location=e.facts["path"])
             worked.again[job.path] = EMPTY_AGAIN

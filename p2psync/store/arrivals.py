@@ -13,7 +13,7 @@ from p2psync.store import listings, paths
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
-from p2psync.store.staging import Sealed, Staging
+from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError
@@ -32,7 +32,7 @@ class Arrivals:
         self._small: set[Digest] = set()
         self._large: dict[Digest, set[_Place]] = {}
         self._stagings: dict[_Place, Staging] = {}
-        self._sealed: dict[_Place, Sealed] = {}
+        self._sealed: dict[_Place, tuple[Root, Sealed]] = {}
 
     def chunks(self, batch: list[tuple[Digest, bytes]]) -> None:
         """Write down chunks that arrived, whose digests were checked.
@@ -71,6 +71,7 @@ class Arrivals:
                 self._abandon(place)
                 staging = None
             if staging is None:
+                self._discard(place)
                 staging = Staging(root, parts[:-1], content, listing, name=parts[-1])
                 self._stagings[place] = staging
                 self._fill(staging, listing)
@@ -89,12 +90,13 @@ class Arrivals:
     def finished(self, path: RelPath, parts: tuple[str, ...], sealed: Sealed) -> None:
         """The staging file for ``parts`` was sealed; it waits beside its place."""
         with self._lock:
+            root = self._stagings[path, parts].root
             self._drop((path, parts))
-            self._sealed[path, parts] = sealed
+            self._sealed[path, parts] = root, sealed
 
     def sealed(self, path: RelPath, parts: tuple[str, ...], content: Content) -> Sealed | None:
         """The whole version of a large content that waits for its place at ``parts``, if there is one."""
-        found = self._sealed.get((path, parts))
+        _, found = self._sealed.get((path, parts), (None, None))
         return found if found is not None and found.content == content else None
 
     def forget(self, path: RelPath) -> None:
@@ -107,6 +109,8 @@ class Arrivals:
         with self._lock:
             for place in [place for place in self._stagings if place[0] == path]:
                 self._abandon(place)
+            for place in [place for place in self._sealed if place[0] == path]:
+                self._discard(place)
 
     def close(self) -> None:
         """Close the staging files; what is in them is found again."""
@@ -119,6 +123,11 @@ class Arrivals:
         self._drop(place)
         with suppress(P2psyncError):  # what cannot be removed is swept away later
             staging.abandon()
+
+    def _discard(self, place: _Place) -> None:
+        root, sealed = self._sealed.pop(place, (None, None))
+        if root is not None and sealed is not None:
+            discard(root, sealed)
 
     def _drop(self, place: _Place) -> None:
         self._stagings.pop(place).close()

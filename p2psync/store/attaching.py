@@ -106,15 +106,14 @@ def attach(
     attached |= {name: location.path for name, location in books.locations().items()}
     found: list[tuple[RelPath, Path]] = []
     for path in wanted:
-        kind = _kind(path)
+        _kind(path)
         _check_own(path, home)
         _check_claims(path, books, others, [place for _, place in found])
         name = _name_for(path, attached)
         check_text(path)
         attached[name] = path
         found.append((name, path))
-        if kind == "file":
-            _check_readable(path)
+        _check_readable(path)
     with books.writing() as db:
         entries = []
         for name, path in found:

@@ -29,7 +29,8 @@ class Worked:
     """What a round came to.
 
     ``records`` were written and may be told; ``wants`` are to be fetched; ``done`` are the paths that were decided about; ``again`` wait
-    so many seconds; ``look_again`` changed under our hands; ``placed`` are attachments that got their place on this disk.
+    so many seconds; ``look_again`` changed under our hands; ``placed`` are attachments that got their place on this disk, and ``absent``
+    those whose folder is not there, or is another one: both are to be surveyed.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Worked:
     done: set[RelPath] = field(default_factory=set)
     look_again: set[RelPath] = field(default_factory=set)
     placed: set[RelPath] = field(default_factory=set)
+    absent: set[RelPath] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

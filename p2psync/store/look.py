@@ -215,6 +215,8 @@ class Look:
         queue, done = list(spots), set(spots)
         while queue:
             spot = queue.pop()
+            if not location.single and self._is_copy(location, spot.disk):
+                continue
             fresh = self._look_at(root, location, spot, looked, notes, lists) - done
             done |= fresh
             queue.extend(fresh)
@@ -231,8 +233,6 @@ class Look:
         """Look at one spot; returns further spots that this one makes worth a look."""
         if not spot.disk and not location.single:
             return self._survey_below(root, location, (), looked)
-        if not location.single and self._is_copy(location, spot.disk):
-            return set()
         view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
         known = view.observed if view.disk == spot.disk else None
         reading = _Reading()

@@ -40,6 +40,7 @@ class Work:
 
     def __init__(self, books: Books, sources: Sources, arrivals: Arrivals) -> None:
         self._books = books
+        self._arrivals = arrivals
         self._applying = Applying(books, sources, arrivals)
 
     def unfinished(self) -> set[RelPath]:
@@ -91,7 +92,10 @@ class Work:
         db = self._books.ledger.read()
         attached, placed = self._books.attachments(), self._books.locations()
         for name in placed.keys() - attached.keys():
-            worked.done |= {view.path for view in paths.below(db, name)} | set(versions.live_paths(db, name))
+            within = {view.path for view in paths.below(db, name)} | set(versions.live_paths(db, name))
+            for path in within:
+                self._arrivals.abandon(path)
+            worked.done |= within
             self._books.unplace(name)
             worked.attention.update({name.text: None})
             worked.placed.add(name)
@@ -182,7 +186,7 @@ class Work:
             if self._is_there(location):
                 found[name.text] = location
             elif location.halted != "root-replaced":
-                worked.look_again.add(name)  # which says why, and goes on here when it is there again
+                worked.absent.add(name)  # which says why, and goes on here when it is there again
         return found
 
     def _is_there(self, location: Location) -> bool:
