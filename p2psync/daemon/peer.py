@@ -71,7 +71,7 @@ class Peer:
         self.conversations: dict[MandateId, Conversation] = {}
         self.turns = Turns(self)
         self._office = office
-        self._known = self._greeted = self._placed = False
+        self._known = self._greeted = self._placed = self._blamed = False
         self._asked: set[MandateId] = set()
         self._proved: set[MandateId] = set()
         self._shown: set[MandateId] = set()
@@ -81,7 +81,7 @@ class Peer:
         self._theirs: dict[int, MandateId] = {}
         self._unknown: dict[int, bytes] = {}
         self._nursery: trio.Nursery | None = None
-        self._fault: PeerError | None = None
+        self._fault: PeerError | UserError | None = None
         self._cut = trio.Event()
 
     # ---- the life of a link
@@ -96,8 +96,7 @@ class Peer:
             await self._live()
         except* (PeerError, UserError) as ended:
             error = _first(ended)
-            if isinstance(error, PeerError) and not isinstance(error, NO_FAULT):
-                self._office.blame(self, error)
+            self._blame(error)
             await self.link.close(_code(error))
             raise
 
@@ -107,23 +106,41 @@ class Peer:
                 lanes = (self._outbox, self._records, self._content)
                 for task in (self.link.keep_alive, *(lane.run for lane in lanes), self.turns.watch, self._until_cut):
                     self._nursery.start_soon(task)
-                self._meet()
-                while True:
-                    await self._heard(await self.link.receive())
+                try:
+                    self._meet()
+                    while True:
+                        await self._heard(await self.link.receive())
+                except (PeerError, UserError) as e:
+                    if isinstance(e, LinkClosed):
+                        raise
+                    self.cut(e)
+                await trio.sleep_forever()
         finally:
             self._office.unregister(self)
             for conversation in self.conversations.values():
                 conversation.mandate.leave(conversation)
 
     async def _until_cut(self) -> None:
+        """Tell the reason while what is being sent can still be finished; a message that is cut off would be the last."""
         await self._cut.wait()
         assert self._fault is not None
+        with trio.CancelScope(shield=True):  # it takes two seconds at most
+            await self.link.close(_code(self._fault))
         raise self._fault
 
-    def cut(self, fault: PeerError) -> None:
+    def cut(self, fault: PeerError | UserError) -> None:
         """End the link, for this reason unless there was one before."""
-        self._fault = self._fault or fault
-        self._cut.set()
+        if self._fault is None:
+            self._fault = fault
+            self._blame(fault)
+            self._cut.set()
+
+    def _blame(self, error: BaseException) -> None:
+        """Once for each link, if it is the other's doing."""
+        if self._blamed or not isinstance(error, PeerError) or isinstance(error, NO_FAULT):
+            return
+        self._blamed = True
+        self._office.blame(self, error)
 
     async def close(self, text: str = "") -> None:
         """Say goodbye."""

@@ -121,6 +121,8 @@ def _summary(shared: bool, attachments: list[dict[str, Any]], people: list[dict[
     others = [p for p in people if not p["self"]]
     if not shared:
         return "not shared yet"
+    if not people:
+        return "no other machine has told this one yet what is in it"
     if not others:
         return "nobody else has joined yet"
     online = [p for p in others if p["online"]]

@@ -87,7 +87,7 @@ class Look:
                     return Spot(location.name, ())
             elif where == location.path or location.path in where.parents:
                 disk = where.relative_to(location.path).parts
-                if any(is_by_work(name) for name in disk) or self._is_copy(location, disk):
+                if any(is_by_work(name) for name in disk) or disk in self._copies_in(location):
                     return None
                 return Spot(RelPath.from_disk(location.name.text, *disk), disk)
         return None
@@ -107,8 +107,10 @@ class Look:
         parent = path.parent
         return Spot(path, ()) if parent is None else Spot(path, (*self.spell(parent).disk, path.name))
 
-    def _is_copy(self, location: Location, disk: tuple[str, ...]) -> bool:
-        return any(copy.disk == disk for copy in copies.everything(self._books.ledger.read()) if copy.path.top == location.name.text)
+    def _copies_in(self, location: Location) -> set[tuple[str, ...]]:
+        """The conflict copies that stand in an attached folder, which are no files of their own."""
+        everything = () if location.single else copies.everything(self._books.ledger.read())
+        return {copy.disk for copy in everything if copy.path.top == location.name.text}
 
     # ---- the survey of a whole attachment, by stamps alone
 
@@ -134,7 +136,7 @@ class Look:
         """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError."""
         top = RelPath.from_disk(location.name.text, *below)
         known = {view.disk: view for view in paths.below(self._books.ledger.read(), top) if view.disk != below}
-        ours = {copy.disk for copy in copies.everything(self._books.ledger.read()) if copy.path.top == location.name.text}
+        ours = self._copies_in(location)
         found: set[Spot] = set()
         try:
             for seen in walk(root, below, is_by_work):
@@ -212,10 +214,11 @@ class Look:
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
         self._keep = self._books.vault.keeping()
+        ours = self._copies_in(location)
         queue, done = list(spots), set(spots)
         while queue:
             spot = queue.pop()
-            if not location.single and self._is_copy(location, spot.disk):
+            if spot.disk in ours:
                 continue
             fresh = self._look_at(root, location, spot, looked, notes, lists) - done
             done |= fresh

@@ -158,7 +158,7 @@ def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list
     with books.writing() as db:
         heads = versions.heads(db, path)
         view = paths.get(db, path)
-        if chosen.head and len(heads.all) == 1:
+        if version is None or (chosen.head and len(heads.all) == 1):
             if view is not None:  # what stands there counts as agreed, so that the version takes its place
                 here = view.observed
                 agreed = None if here is None else Agreed(here.state, frozenset(), frozenset())

@@ -22,6 +22,8 @@ GONE_FOR = 1.2
 """Seconds that something must be gone, and nothing more vanish beside it, before that is believed."""
 TOGETHER = 60.0
 """What vanishes one by one within so many seconds counts as vanishing at once."""
+_REMEMBERED = 10_000
+"""Files of which it is remembered that they have only just appeared."""
 
 
 class Vanishing:
@@ -45,7 +47,9 @@ class Vanishing:
     def appeared(self, path: RelPath) -> None:
         """A file is there that was not: what programs make and take away again does not count as trickling away."""
         self._appeared.pop(path, None)
-        self._appeared[path] = monotonic()
+        self._appeared[path] = now = monotonic()
+        while len(self._appeared) > _REMEMBERED or next(iter(self._appeared.values())) < now - TOGETHER:
+            del self._appeared[next(iter(self._appeared))]
 
     def found(self, location: Location, spot: Spot) -> None:
         """Something stands there (again)."""
@@ -113,18 +117,16 @@ class Vanishing:
 
     def _recently(self, location: Location) -> int:
         """How many files that had been there for longer were believed to be gone within the last moments."""
-        long_ago = monotonic() - TOGETHER
-        while self._appeared and next(iter(self._appeared.values())) < long_ago:
-            del self._appeared[next(iter(self._appeared))]
-        times = [at for at in self._believed.get(location.name, ()) if at >= long_ago]
+        times = [at for at in self._believed.get(location.name, ()) if monotonic() - at < TOGETHER]
         self._believed[location.name] = times
         return len(times)
 
     def _believe(self, location: Location, views: list[PathView], looked: Looked) -> None:
         if views:
             if location.name not in self._confirmed:
-                known_longer = [path for path in self._deleted(views, views) if path not in self._appeared]
-                self._believed.setdefault(location.name, []).extend([monotonic()] * len(known_longer))
+                now = monotonic()
+                lasting = [path for path in self._deleted(views, views) if now - self._appeared.get(path, -TOGETHER) >= TOGETHER]
+                self._believed.setdefault(location.name, []).extend([now] * len(lasting))
             with self._books.writing() as db:
                 for view in views:
                     paths.put(db, PathView(view.path, view.disk, None, view.agreed))

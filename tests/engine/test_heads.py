@@ -13,7 +13,7 @@ from p2psync.values.content import File, Gone
 from tests.engine.versions import FOLDER, GONE, file, head, heads, ref
 
 STATES = st.sampled_from([file("a"), file("b"), file("c"), file("a", True), FOLDER, GONE])
-SETS = st.dictionaries(st.integers(1, 9), STATES, min_size=1, max_size=6).map(lambda d: [head(n, s) for n, s in d.items()])
+SETS = st.dictionaries(st.integers(1, 9), STATES, min_size=1, max_size=6).map(lambda d: [head(n, s) for n, s in d.items()])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

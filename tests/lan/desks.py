@@ -42,6 +42,7 @@ class Desk:
             save(root / "state" / "device.key", pack([1, *(chance.randbytes(32) for _ in range(3))]))
         self.home = Home(root / "state", lambda: self.clock, chance.randbytes if chance else os.urandom)
         self.folder = root / "mandate"
+        self.files = root / "files"
         self._invitations = itertools.count(1)
         self.books: Books
 
@@ -153,7 +154,8 @@ class Desk:
         for path, want in worked.wants.items():
             for other in others:
                 if want.listing is None:
-                    packed = other.books.ledger.read().execute("SELECT packed FROM listings WHERE digest = ?", (want.content.listing,)).fetchone()
+                    query = "SELECT packed FROM listings WHERE digest = ?"
+                    packed = other.books.ledger.read().execute(query, (want.content.listing,)).fetchone()
                     if packed:
                         self.arrivals.listing(want.content, Listing.received(packed[0], want.content))
                         got.add(path)
@@ -194,6 +196,5 @@ def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]
 
 def tree(folder: Path) -> dict[str, str]:
     """The files below a folder by their names, our own work left out."""
-    return {
-        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and ".p2psync" not in path.name
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".p2psync" not in path.name]
+    return {str(path.relative_to(folder)): path.read_text() for path in files}

@@ -38,7 +38,7 @@ from p2psync.store.home import Home
 from p2psync.values.errors import UserError
 
 PORT = 22088
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 """Seconds of the run's own clock that ``until`` waits."""
 
 
@@ -258,7 +258,7 @@ class Machine:
                 self.office.port = PORT
                 self.control = Control(self.office)
                 await run.open_mandates(self.office, home)
-                nursery.start_soon(run.route_changes, self.office, self.watcher)
+                nursery.start_soon(run.route_changes, self.office, self.watcher)  # type: ignore[arg-type, unused-ignore]
                 nursery.start_soon(run.serve_peers, self.office, [self.door], nursery, trio.CancelScope())
                 self.dialer = Dialer(self.office, None, self.lan.dial_from(self.address))
                 nursery.start_soon(self.dialer.dial)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -302,7 +302,7 @@ def test_a_save_into_the_old_file_right_after_the_swap_is_not_lost(root: Root, b
     assert book.read_bytes() == NEW
 
 
-def test_the_new_version_is_never_shown_while_somebody_waits_for_the_old_one(root: Root, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_version_is_never_shown_while_somebody_waits_for_the_old(root: Root, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Swapping and swapping back would show a reader the new version and then the old one again."""
     new, real, swaps = sealed(root, NEW, "book"), swap._look_and_do, []
     reader = threading.Thread(target=book.read_bytes)

@@ -11,7 +11,6 @@ import shutil
 import pytest
 
 from p2psync.store import attaching, resolving, versions
-from p2psync.values.content import EMPTY
 from p2psync.values.names import RelPath
 from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
 from tests.lan.kill import killing
@@ -80,9 +79,9 @@ def check(anna, marie, why):
     for desk in (anna, marie):
         assert not desk.settle().records, why
         assert not list(desk.root.rglob(".p2psync*")), why
-    rows = anna.books.ledger.read().execute("SELECT DISTINCT digest FROM entries WHERE digest IS NOT NULL")
-    for digest in {row[0] for row in rows} - {EMPTY.digest}:
-        assert any(desk.sources.chunk(digest) is not None for desk in (anna, marie)), why
+    for version in versions.history(anna.books.ledger.read(), None):
+        if version.entry.content is not None:
+            assert any(desk.sources.complete(version.entry.content) for desk in (anna, marie)), why
 
 
 def go_through(office, prepare, act, victim):
@@ -313,3 +312,19 @@ def test_killed_while_much_was_deleted_and_confirmed(office):
             act(0)
         together(anna, marie)
         assert "recus/many 3" not in trees(marie), why
+
+
+def test_killed_while_a_large_version_arrives(office, monkeypatch):
+    for module in ("sources", "look", "apply", "preparing"):
+        monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1024)
+    anna, marie = office
+
+    def prepare(turn):
+        for name in ("recus/big", "compta.cre"):
+            (anna.files / name).write_text(random.Random(f"{name} {turn}").randbytes(150_000).hex())
+        anna.settle()
+        marie.learn(anna)
+
+    for turn, why in go_through(office, prepare, lambda turn: marie.settle(anna), marie):
+        for name in ("recus/big", "compta.cre"):
+            assert trees(marie)[name] == random.Random(f"{name} {turn}").randbytes(150_000).hex(), why
