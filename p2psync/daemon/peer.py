@@ -137,7 +137,7 @@ class Peer:
 
     def _blame(self, error: BaseException) -> None:
         """Once for each link, if it is the other's doing."""
-        if self._blamed or not isinstance(error, PeerError) or isinstance(error, NO_FAULT):
+        if self._blamed or not self._known or not isinstance(error, PeerError) or isinstance(error, NO_FAULT):
             return
         self._blamed = True
         self._office.blame(self, error)

@@ -103,7 +103,7 @@ def attach(
     """
     check_may_write(books)
     attached = {name: books.folder / name.text for name in books.attachments()}
-    attached |= {name: location.path for name, location in books.locations().items()}
+    attached |= _places(books)
     found: list[tuple[RelPath, Path]] = []
     for path in wanted:
         _kind(path)
@@ -120,6 +120,8 @@ def attach(
             single = _kind(path) == "file"
             parents = tuple(sorted(ref for ref, _ in versions.attachment_heads(db, name)))
             entries.append(Entry(Op.ATTACH_FILE if single else Op.ATTACH_FOLDER, name, parents=parents, act=Act.ATTACH, by=by))
+            if name in books.locations():  # of an earlier attachment of that name, which nothing was done about yet
+                books.unplace(name)
             books.place(Location(name, "file" if single else "folder", path))
             _take_up(books, name)
         records = [record for record, _ in books.record(entries)]
@@ -215,7 +217,7 @@ def _check_own(path: Path, home: Path) -> None:
 
 def _check_claims(path: Path, books: Books, others: Iterable[Books], also: list[Path]) -> None:
     real = Path(os.path.realpath(path.parent)) / path.name
-    claims = [(other, name, location.path) for other in [books, *others] for name, location in other.locations().items()]
+    claims = [(other, name, place) for other in [books, *others] for name, place in _places(other).items()]
     for other, name, place in claims:
         claimed = Path(os.path.realpath(place.parent)) / place.name
         here = escaped(other.name)
@@ -234,6 +236,12 @@ def _check_claims(path: Path, books: Books, others: Iterable[Books], also: list[
         if real in named.parents or named in real.parents:
             outer, inner = (path, earlier) if real in named.parents else (earlier, path)
             raise NamedInside(inner=escaped(str(inner)), outer=escaped(str(outer)))
+
+
+def _places(books: Books) -> dict[RelPath, Path]:
+    """Where the attachments are on this disk; what was just detached has no claim to its place any more."""
+    attached = books.attachments()
+    return {name: location.path for name, location in books.locations().items() if name in attached}
 
 
 def _name_for(path: Path, attached: Mapping[RelPath, Path]) -> RelPath:

@@ -111,7 +111,7 @@ def test_two_mandates_of_one_name_are_two(home: Home, founded: Books, tmp_path: 
 
 
 def test_a_founding_that_fails_leaves_nothing_that_counts(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homes.keyring, "save_mandate", lambda *_: 1 / 0)
+    monkeypatch.setattr("p2psync.store.keyring.save_mandate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         home.found("Dupont SA", "Anna", "anna-pc", "linux", tmp_path / "files")
     assert list(home.mandates()) == []
