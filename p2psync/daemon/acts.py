@@ -358,6 +358,12 @@ async def content(mandate: "Mandate", name: str, version: str | None) -> Downloa
 async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -> dict[str, Any]:
     """Bring a version back."""
 
+    halted = next((n for n, location in mandate.books.locations().items() if n.text == name and location.halted), None)
+    if halted is not None and version is None:
+        mandate.retry(await mandate.between_rounds(lambda: mandate.look.bring_back(halted)))
+        mandate.look_over({halted})
+        return {"message": f"What vanished from “{name}” is brought back on this machine."}
+
     def work() -> set[RelPath]:
         records, touched = resolving.restore(mandate.books, name, version, by)
         mandate.note_new(records)

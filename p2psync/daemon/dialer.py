@@ -83,7 +83,8 @@ class Dialer:
         self._known: dict[Place, DeviceId] = {}
         self._rest: dict[Place, dict[object, tuple[Backoff, float]]] = {}
         self._tried: dict[Place, float] = {}
-        self._busy: set[tuple[Place, str]] = set()
+        self._busy: set[Place] = set()
+        self._standing: set[tuple[Place, str]] = set()
         self._dialling = 0
 
     async def listen(self) -> None:
@@ -132,13 +133,13 @@ class Dialer:
             if self._dialling >= AT_ONCE:  # whoever is done wakes us
                 break
             where = (candidate.host, candidate.port)
-            if (where, candidate.gate.kind) in self._busy or self._is_linked(candidate, where):
+            if where in self._busy or (where, candidate.gate.kind) in self._standing or self._is_linked(candidate, where):
                 continue
             wait = self._due(candidate) - trio.current_time()
             if wait > 0:
                 soonest = min(soonest, wait)
                 continue
-            self._busy.add((where, candidate.gate.kind))
+            self._busy.add(where)
             self._dialling += 1
             nursery.start_soon(self._try, candidate)
         return soonest
@@ -211,12 +212,14 @@ class Dialer:
     # ---- one try
 
     async def _try(self, candidate: Candidate) -> None:
-        where = (candidate.host, candidate.port)
+        place = ((candidate.host, candidate.port), candidate.gate.kind)
+        self._standing.add(place)
         try:
             try:
                 link = await self._connect(candidate)
             finally:
                 self._dialling -= 1
+                self._busy.discard(place[0])
                 self._office.wake_dialer.set()
             if link is None:
                 self._failed(candidate)
@@ -226,7 +229,7 @@ class Dialer:
             log.error("a link ended by a mistake of ours", exc_info=mistakes)
             self._failed(candidate)
         finally:
-            self._busy.discard((where, candidate.gate.kind))
+            self._standing.discard(place)
             self._office.wake_dialer.set()
 
     async def _connect(self, candidate: Candidate) -> Link | None:

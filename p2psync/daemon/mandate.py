@@ -466,6 +466,7 @@ class Mandate:
         now = trio.current_time()
         for path in self.fetcher.paths:
             self._later.later(path, now + PAUSE_S)
+        self._wake.set()
         self.changed()
 
     # ---- acts of people

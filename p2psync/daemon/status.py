@@ -201,7 +201,6 @@ def _sending_reason(mandate: "Mandate", state: str) -> str | None:
     return f"on its way to {', '.join(people)}"
 
 
-
 def participants(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
     """The participants, this machine first."""
     met = addresses.last_met(mandate.books.ledger.read())

@@ -52,19 +52,21 @@ REASONS: dict[str, Reason] = {
     "missing-root": Reason(
         "missing",
         "The folder {location} is not there on this machine (a disk or share that is not mounted?); nothing was deleted elsewhere.",
-        "Mount the disk again, or put the folder back.",
+        "Mount the disk again, or put the folder back; an empty one will do, if its files are to come from the other machines.",
     ),
     "many-deletions": Reason(
         "halted",
         "{count} of {total} files in “{path}” vanished at once on this machine; they were not deleted elsewhere.",
-        "Put them back, or, if they were deleted on purpose:",
-        ("p2psync confirm {mandate} {path}",),
+        "Put them back, or have p2psync do it with the first command; only if they were deleted on purpose, delete them for everybody"
+        " with the second:",
+        ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
     ),
     "root-replaced": Reason(
         "halted",
         "{location} is not the folder that it was, and {count} of {total} files are not in it; they were not deleted elsewhere.",
-        "Mount the right disk, or, if the files were deleted on purpose:",
-        ("p2psync confirm {mandate} {path}",),
+        "Mount the right disk, or have p2psync put the files into this folder with the first command; only if they were deleted on"
+        " purpose, delete them for everybody with the second:",
+        ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
     ),
     "bad-name": Reason("error", "{why}", ""),
     "name-collision": Reason(

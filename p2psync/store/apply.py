@@ -17,6 +17,7 @@ from p2psync.store import carryout, naming, paths, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
+from p2psync.store.chunking import describe
 from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
 from p2psync.store.locations import Location
 from p2psync.store.openfiles import OpenBy
@@ -194,14 +195,17 @@ class Applying:
         return None
 
     def _keeper(self, job: Job) -> carryout.Keep:
-        """Put what stands at the path into the vault before it goes."""
+        """Put what stands at the path into the vault before it goes; where its stamp proves nothing yet, it is read again first."""
+        observed = job.view.observed
         content: Content | None = None
-        if job.view.observed is not None and isinstance(job.view.observed.state, File):
-            content = job.view.observed.state.content
+        if observed is not None and isinstance(observed.state, File):
+            content = observed.state.content
 
         def keep(fd: int) -> None:
             if content is not None:
                 try:
+                    if isinstance(observed, Fresh) and describe(fd, content.size)[0] != content:
+                        raise LookupError
                     self._sources.keep(content, fd)
                 except LookupError:
                     raise NotAsSeen(path=self._shown(job)) from None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from time import time_ns
+from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
@@ -239,6 +239,7 @@ class Look:
         view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
         known = view.observed if view.disk == spot.disk else None
         reading = _Reading()
+        began = monotonic()
         seen = observe(root, location.parts(spot.disk), known, time_ns(), reading)
         for piece in reading.pieces:
             self._keep(*piece)
@@ -246,7 +247,7 @@ class Look:
             seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
         shown = "/".join((location.name.text, *spot.disk))
         if isinstance(seen, Changing):
-            looked.again[spot] = CHANGING_AGAIN
+            looked.again[spot] = CHANGING_AGAIN + monotonic() - began  # a large one is not read all the time
             looked.attention[shown] = self._attention("still-written")
             return set()
         if isinstance(seen, Unreadable):
@@ -284,6 +285,14 @@ class Look:
         self._vanishing.miss(location, spot)
         below = paths.below(self._books.ledger.read(), spot.path)
         return {Spot(v.path, v.disk) for v in below if v.observed is not None and v.path != spot.path}
+
+    def bring_back(self, name: RelPath) -> set[RelPath]:
+        """A person says that what is gone by now was not meant to go: the paths to decide about. Raises: RootGone, UserError."""
+        location = self._books.locations()[name]
+        root = Root(location.path)
+        self._owed |= self.look({Spot(name, ()), *self._vanishing.missed(location)}).todo
+        self._vanishing.bring_back(root, location)
+        return paths.unsettled(self._books.ledger.read(), name)
 
     def confirm(self, name: RelPath) -> set[Spot]:
         """A person says that what is gone by now is meant to be gone: the spots to look at again."""

@@ -2,7 +2,7 @@
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
-from p2psync.store import listings, versions
+from p2psync.store import listings, openfiles, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.faults import DiskFull
@@ -10,6 +10,7 @@ from p2psync.store.jobs import Want, Worked
 from p2psync.store.root import Root
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import Sealed, Staging
+from p2psync.store.swap import BusyFile
 from p2psync.values.content import Content, File, Listing
 from p2psync.values.names import RelPath
 
@@ -30,7 +31,7 @@ class Preparing:
         """The version ``head`` of ``path``, whole and beside ``parts``; None when something of it is still to be fetched.
 
         Raises:
-            RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
+            BusyFile: what stands there is open. RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
         """
         db = self._books.ledger.read()
         entry = versions.entry(db, head.ref)
@@ -51,6 +52,9 @@ class Preparing:
             self._arrivals.expect_small(missing)
             self._want(path, Want(state.content, listing, tuple(missing)), worked)
             return None
+        here = root.stamp(parts)
+        if here and here.kind == "file" and (by := openfiles.is_open(root, parts)):
+            raise BusyFile(path=root.shown(parts), by=by)  # instead of being put together every moment, in vain
         with Staging(root, parts[:-1], state.content, listing, name=parts[-1]) as staging:
             chunks = list(listing)
             for index in staging.missing():

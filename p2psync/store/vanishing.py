@@ -60,6 +60,17 @@ class Vanishing:
         """A person says that what is missed now is meant to be gone; what is missed later is another matter."""
         self._confirmed[location.name] = self.missed(location)
 
+    def bring_back(self, root: Root, location: Location) -> None:
+        """A person says that what is missed was not meant to go: it counts as never seen here, so that it is put there again."""
+        db = self._books.ledger.read()
+        views = [view for view in (paths.get(db, spot.path) for spot in self.missed(location)) if view is not None]
+        with self._books.writing() as writer:
+            for view in views:
+                paths.put(writer, PathView(view.path, view.disk))
+            self._books.place(Location(location.name, location.kind, location.path, root.identity, None))
+        self._missed.pop(location.name, None)
+        self._confirmed.pop(location.name, None)
+
     def judge(self, root: Root, location: Location, looked: Looked) -> None:
         """After a look, which was one at the whole attachment if it is halted or its folder another one: what is to be believed."""
         missed = self._missed.get(location.name, {})

@@ -160,6 +160,8 @@ class Work:
                 continue
             view = paths.get(db, path) or PathView(path, self._spell(db, path))
             heads = versions.heads(db, path)
+            if location.single:  # it leaves only by a detach, and becomes nothing else
+                heads = Heads.of([head for head in heads.all if isinstance(head.state, File)])
             observed = view.observed.state if view.observed else None
             decision = reconcile(observed, self._agreed(db, view, heads), heads, single=location.single)
             match decision:

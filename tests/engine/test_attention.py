@@ -111,7 +111,7 @@ def test_a_sentence_is_filled_with_the_facts_and_what_the_status_knows() -> None
     why = Attention("many-deletions", 0, {"count": 12, "total": 40})
     assert why.state == "halted"
     assert why.reason(path="recus") == "12 of 40 files in “recus” vanished at once on this machine; they were not deleted elsewhere."
-    assert why.commands(mandate="Dupont SA", path="recus") == ["p2psync confirm 'Dupont SA' recus"]
+    assert why.commands(mandate="Dupont SA", path="recus") == ["p2psync restore 'Dupont SA' recus", "p2psync confirm 'Dupont SA' recus"]
 
 
 def test_there_may_be_nothing_to_do_but_wait() -> None:

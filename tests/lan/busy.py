@@ -8,13 +8,13 @@ import os
 import random
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from p2psync.engine.ignore import is_by_work
-from p2psync.store import apply, carryout, copies, listings, locations, look, paths, resolving, sources, swap, versions, work
+from p2psync.store import apply, attaching, carryout, copies, listings, locations, look, paths, resolving, sources, swap, versions, work
 from p2psync.store.chunking import describe
 from p2psync.store.vault import Vault
 from p2psync.values.content import Content, File, Listing, State
@@ -92,6 +92,7 @@ class BusyOffice:
         self.kills, self.races = kills, races
         self.counter = self.entries = 0
         self.said: list[str] = []
+        self.places: dict[str, dict[str, Path]] = {}
         self.written: set[bytes] = {b""}
         """Every whole content that a person ever saved."""
         anna = Desk(root / "anna", "Anna", self.chance).found()
@@ -115,8 +116,11 @@ class BusyOffice:
     # ---- what people do
 
     def place(self, desk: Desk, name: str) -> Path:
-        found = {n.text: location.path for n, location in desk.books.locations().items()}
-        return found[name] if name in SINGLES else found["recus"] / name
+        """Where a person finds something; they go on working on what was detached."""
+        self.places[desk.person] = self.places.get(desk.person, {}) | {n.text: x.path for n, x in desk.books.locations().items()}
+        found = self.places[desk.person]
+        top = name if name in SINGLES else "recus"
+        return found.get(top, desk.folder / top) / ("" if name in SINGLES else name)
 
     def content(self) -> bytes:
         self.counter += 1
@@ -181,6 +185,19 @@ class BusyOffice:
             with suppress(UserError):
                 desk.resolve(name, self.chance.choice(["mine", "theirs", "both"]))
 
+    def detach(self, desk: Desk) -> None:
+        """Something is taken out of the mandate; somebody may put it back in later."""
+        if self.chance.random() < 0.3:
+            with suppress(UserError):
+                attaching.detach(desk.books, self.chance.choice(["recus", *SINGLES]), "")
+
+    def attach(self, desk: Desk, names: Sequence[str] = ("recus", *SINGLES)) -> None:
+        for name in names:
+            where = self.place(desk, name if name in SINGLES else "")
+            if where.exists():
+                with suppress(UserError):
+                    attaching.attach(desk.books, [], desk.home.path, [where], "")
+
     # ---- what machines do
 
     def learn(self, desk: Desk) -> None:
@@ -225,7 +242,9 @@ class BusyOffice:
             self.remove_single,
             self.save_copy,
         ]
-        machines = [self.work] * 4 + [self.learn] * 4 + [self.race, self.race, self.kill, self.restart, self.resolve]
+        machines = (
+            [self.work] * 4 + [self.learn] * 4 + [self.race, self.race, self.kill, self.restart, self.resolve, self.detach, self.attach]
+        )
         act = self.chance.choice(self.chance.choice([people, people, machines, machines]))
         self.said.append(f"{desk.person}: {act.__name__}")
         act(desk)
@@ -280,26 +299,33 @@ class BusyOffice:
             self.settle(desk, *(d for d in self.desks if d is not desk))
 
     def quiet(self) -> None:
-        """Carry everything to everybody until nobody has anything to say any more."""
+        """Carry everything to everybody until nobody has anything to say any more; what was taken out is put back in first."""
+        self.exchange()
+        for desk in self.desks:
+            self.attach(desk, [name for name in ("recus", *SINGLES) if name not in desk.attached()])
+            self.exchange()
         for _ in range(12):
             before = [desk.books.journal.view() for desk in self.desks]
             self.exchange()
-            for desk in self.desks:
-                self.answer(desk)
-            if before == [desk.books.journal.view() for desk in self.desks] and len(set(before)) == 1:
+            answered = [desk for desk in self.desks if self.answer(desk)]
+            if not answered and before == [desk.books.journal.view() for desk in self.desks] and len(set(before)) == 1:
                 self.exchange()
                 return
-        raise AssertionError("they never come to rest")
+        assert self.is_lost_by_hand(), "they never come to rest"
 
-    def answer(self, desk: Desk) -> None:
-        """A person answers what the machine asks: what vanished is to be gone; a single file is to come back."""
+    def answer(self, desk: Desk) -> bool:
+        """Whether the machine asked a person something, who says: what vanished is to be gone; a single file is to come back."""
+        asked = False
         for name, location in list(desk.books.locations().items()):
             if location.halted:
                 desk.look.confirm(name)
+                asked = True
             elif location.single and not location.path.exists():
+                asked = True
                 with suppress(UserError):
                     _, touched = resolving.restore(desk.books, name.text, None, "")
                     desk.todo |= touched
+        return asked
 
     def tree(self, desk: Desk) -> dict[str, tuple[bytes, bool] | None]:
         """What stands at the shared paths: bytes and permission of files, None for folders; conflict copies left out."""
@@ -314,8 +340,10 @@ class BusyOffice:
 
     def is_lost_by_hand(self) -> bool:
         """Whether somebody did away with a large new version before any other machine had it: the one thing that nobody can mend."""
-        rows = self.desks[0].books.ledger.read().execute(
-            "SELECT DISTINCT digest, size, listing FROM entries WHERE size > ? AND head = 1", (self.vaulted,)
+        rows = (
+            self.desks[0]
+            .books.ledger.read()
+            .execute("SELECT DISTINCT digest, size, listing FROM entries WHERE size > ? AND head = 1", (self.vaulted,))
         )
         heads = [Content(Digest(row[0]), row[1], Digest(row[2])) for row in rows]
         return not all(any(_has(desk, content) for desk in self.desks) for content in heads)
@@ -352,8 +380,10 @@ class BusyOffice:
 
     def recorded(self) -> list[Content]:
         """All contents that the journal names and that must be somewhere: of large ones, what its own author saved over may be gone."""
-        rows = self.desks[0].books.ledger.read().execute(
-            "SELECT DISTINCT digest, size, listing FROM entries WHERE size BETWEEN 1 AND ?", (self.vaulted,)
+        rows = (
+            self.desks[0]
+            .books.ledger.read()
+            .execute("SELECT DISTINCT digest, size, listing FROM entries WHERE size BETWEEN 1 AND ?", (self.vaulted,))
         )
         return [Content(Digest(row[0]), row[1], Digest(row[2])) for row in rows]
 

@@ -373,7 +373,7 @@ async def until(holds: Callable[[], object], what: str = "") -> None:
     """Wait until something holds, by the run's own clock."""
     with trio.move_on_after(PATIENCE_S):
         while not holds():
-            await trio.sleep(0.01)
+            await trio.sleep(0.05)
         return
     raise AssertionError(f"it is still not so after {PATIENCE_S:.0f} s: {what}")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
-from p2psync.store import home as homes
 from p2psync.store.books import Books
 from p2psync.store.home import Home, HomeExposed, HomeForeign, Joining
 from p2psync.store.mandatefolder import FolderUnusable

@@ -766,6 +766,41 @@ def test_confirming_that_a_disk_was_replaced_goes_on_with_all_that_waited(anna, 
     assert tree(folder) == tree(marie.folder / "recus") == {"a": "by Marie", "mine": "mine"}
 
 
+@pytest.mark.parametrize("how", ["deleted", "emptied", "another folder"])
+def test_what_vanished_is_brought_back(anna, marie, how):
+    folder = many(anna, marie)
+    for n in range(20):
+        (folder / f"{n}.pdf").unlink()
+    if how != "deleted":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    (folder / "mine").write_text("mine")
+    anna.settle()
+    (marie.folder / "recus/2.pdf").write_text("by Marie")
+    (marie.folder / "recus/3.pdf").unlink()
+    exchange(anna, marie)
+    assert codes(anna.settle())["recus"] in ("many-deletions", "root-replaced")
+    if how == "another folder":
+        anna.restart()
+        anna.settle()
+    anna.todo |= anna.look.bring_back(RelPath("recus"))
+    quiet(anna, marie)
+    assert tree(folder) == tree(marie.folder / "recus") and len(tree(folder)) == 40
+    assert (folder / "2.pdf").read_text() == "by Marie" and (folder / "mine").read_text() == "mine"
+
+
+def test_a_file_attached_by_itself_goes_by_no_deletion(anna, marie):
+    book = share_file(anna, marie)
+    for op in (Op.GONE, Op.FOLDER):  # as a member with other software might say
+        heads = versions.heads(marie.books.ledger.read(), RelPath("compta.cre"))
+        marie.books.record([Entry(op, RelPath("compta.cre"), parents=tuple(heads.refs), act=Act.DELETE)])
+        quiet(anna, marie)
+        assert book.read_text() == (marie.folder / "compta.cre").read_text() == "1"
+    book.write_text("2")
+    quiet(anna, marie)
+    assert (marie.folder / "compta.cre").read_text() == "2"
+
+
 def test_an_emptied_folder_deletes_nothing(anna, marie):
     folder = share_folder(anna, marie, files=("a", "b", "sub/c"))
     for path in list(folder.iterdir()):

@@ -1,0 +1,150 @@
+"""Content on its way: in small portions that the other side can remember, in turns, and never lost when a disk does not take it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2psync.daemon import outbox, status
+from p2psync.daemon.fetcher import Fetcher
+from p2psync.engine import pages, transfer
+from p2psync.store.arrivals import Arrivals
+from p2psync.store.faults import DiskFull
+from p2psync.store.jobs import Want
+from p2psync.values.content import Chunk, Content, Listing
+from p2psync.values.digest import content_digest
+from p2psync.values.names import RelPath
+from tests.lan.fake_lan import Lan, Machine, until
+
+BOOKS = "Dupont SA"
+
+
+async def _linked(anna: Machine, bruno: Machine) -> None:
+    await anna.create(BOOKS)
+    await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
+    await until(lambda: bruno.office.mandates and bruno.talks(anna))
+
+
+async def test_a_machine_is_never_asked_for_more_than_it_remembers(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "ITEMS", 12)
+    monkeypatch.setattr(pages, "LISTS", 4)
+    monkeypatch.setattr(outbox, "JOBS", 12)
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _linked(anna, bruno)
+        data = random.Random(1)
+        files = {f"{number:02d}.pdf": data.randbytes(150_000).hex() for number in range(30)} | {f"{n}.txt": f"{n}" for n in range(60)}
+        for name, text in files.items():
+            anna.write(f"Belege/{name}", text)
+        link = bruno.sees(anna)
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Belege")])
+        await until(lambda: all(bruno.reads(f"{BOOKS}/Belege/{name}") == text for name, text in files.items()))
+        assert bruno.sees(anna) is link
+        assert link is not None and (link.turns.load.items, link.turns.load.size) == (0, 0)
+
+
+async def test_a_full_disk_is_shown_until_there_is_room_and_not_asked_for_the_same_over_and_over(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, tries = True, 0
+    before = Arrivals.chunks
+
+    def chunks(self: Arrivals, batch: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if full:
+            raise DiskFull(path="journal.csv")
+        before(self, batch)
+
+    monkeypatch.setattr(Arrivals, "chunks", chunks)
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _linked(anna, bruno)
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.write("journal.csv", "one"))])
+        await trio.sleep(100)
+        assert "disk-full" in {problem["code"] for problem in status.problems(bruno.office)}
+        assert 3 <= tries <= 8
+        assert bruno.talks(anna)
+        full = False
+        await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "one")
+        assert "disk-full" not in {problem["code"] for problem in status.problems(bruno.office)}
+
+
+# ---- the fetcher by itself
+
+
+PATH = RelPath("journal.csv")
+DATA = [b"a" * 20_000, b"b" * 20_000, b"c" * 20_000]
+CHUNKS = tuple(Chunk(content_digest(data), index * 20_000, 20_000) for index, data in enumerate(DATA))
+CONTENT = Content(content_digest(b"".join(DATA)), 60_000, content_digest(b"listing"))
+
+
+@dataclass(eq=False)
+class Peer:
+    """Somebody who can be asked."""
+
+    peer: Any
+    ask_chunks: Callable[[Any], None]
+
+
+class Fetching:
+    """A fetcher with one peer, what it asked of it, and what it wrote."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.ready: list[RelPath] = []
+        self.written: list[bytes] = []
+        deposit: Any = SimpleNamespace(chunks=lambda batch: self.written.extend(data for _, data in batch))
+        self.fetcher = Fetcher(deposit, self.ready.extend, lambda error: None, lambda: None)
+        load = transfer.Load()
+        turns = SimpleNamespace(load=load, wait=lambda c: None, answered=lambda: None, held_up=nullcontext)
+        self.peer: Any = Peer(SimpleNamespace(turns=turns), self.asked.extend)
+        self.fetcher.join(self.peer)  # type: ignore[arg-type]
+
+    def want(self, *chunks: Chunk) -> None:
+        self.fetcher.update({PATH}, {PATH: Want(CONTENT, Listing(b""), chunks)} if chunks else {})
+
+    async def arrive(self, index: int) -> None:
+        await self.fetcher.chunk(self.peer, CHUNKS[index].digest, DATA[index])
+
+
+async def test_a_chunk_that_comes_after_nobody_wants_it_any_more_does_no_harm(nursery: trio.Nursery) -> None:
+    fetching = Fetching()
+    nursery.start_soon(fetching.fetcher.write_down)
+    fetching.want(*CHUNKS)
+    fetching.want(*CHUNKS[:2])
+    fetching.want()
+    for index in range(3):
+        await fetching.arrive(index)
+    await trio.testing.wait_all_tasks_blocked()
+    assert fetching.written == [] and fetching.ready == []
+    assert fetching.fetcher.missing == (0, 0)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_a_path_goes_on_wanting_is_not_asked_for_again(nursery: trio.Nursery) -> None:
+    fetching = Fetching()
+    nursery.start_soon(fetching.fetcher.write_down)
+    fetching.want(*CHUNKS)
+    await fetching.arrive(0)
+    fetching.want(*CHUNKS)  # decided before the first one was written
+    fetching.want(*CHUNKS[1:])
+    assert fetching.asked == [chunk.digest for chunk in CHUNKS]
+    assert fetching.fetcher.missing == (1, 40_000)
+    await fetching.arrive(1)
+    await fetching.arrive(2)
+    await until(lambda: fetching.ready == [PATH])
+    assert fetching.fetcher.missing == (1, 0)
+    nursery.cancel_scope.cancel()
