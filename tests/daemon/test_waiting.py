@@ -124,7 +124,7 @@ async def test_the_status_is_quick_while_ten_thousand_files_come_in(lan: Lan, au
         await until(lambda: bruno.reads(f"{BOOKS}/Belege/scan.pdf") == "scan")
         mandate = bruno.mandate()
         wants = {RelPath(f"Belege/{number}.pdf"): _want(number) for number in range(10_000)}
-        mandate.attention.take(  # noqa: E501
+        mandate.attention.take(
             {path.text: Attention("fetching", 0, {"people": "Anna"}) for path in wants}, set(), {"Belege", "journal.csv"}
         )
         mandate.fetcher.update(set(), wants)
