@@ -42,6 +42,8 @@ from p2psync.values.names import InviteId, escaped
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.001
+"""Seconds until a thread that works has to let the others have a turn: the one that answers must not wait for five that hash and sort."""
 GOODBYE_S = 3.0
 """Seconds that a stop gives to goodbyes."""
 _LISTEN_AGAIN_S = 30.0
@@ -86,6 +88,7 @@ def main(config: Config) -> int:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("p2psync").setLevel(os.environ.get("P2PSYNC_LOG", "WARNING").upper())
+    sys.setswitchinterval(SWITCH_S)
     last_resort = LastResort(config.socket)
     try:
         trio.run(partial(_run, config, last_resort))

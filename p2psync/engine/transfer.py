@@ -149,8 +149,10 @@ class Transfer(Generic[P]):
         """Whether every peer that can be asked now has said that it lacks one and the same of these; true when there is no peer."""
         if not self._peers:
             return True
+        if not all(peer.lacks for peer in self._peers.values()):
+            return False
         fewest, *others = sorted((peer.lacks for peer in self._peers.values()), key=len)
-        return bool(fewest) and any(digest in fewest and all(digest in lacks for lacks in others) for digest in digests)
+        return any(digest in fewest and all(digest in lacks for lacks in others) for digest in digests)
 
     def _release(self, peer: _Peer) -> None:
         for digest in list(peer.asked):

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeAlias
 
-from p2psync.store import listings, paths
+from p2psync.store import listings
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
+from p2psync.store.sources import files_with
 from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
@@ -151,17 +152,15 @@ class Arrivals:
                 staging.put(index, data)
 
     def _fill_from(self, staging: Staging, digest: Digest) -> None:
-        for view in paths.holding(self._books.ledger.read(), digest):
-            location = self._books.locations().get(RelPath(view.path.top))
-            if location is None or view.observed is None:
-                continue
-            listing = self._listing_of(digest)
-            if listing is not None and self._copy(staging, location, view.disk, listing):
-                return
+        listing = self._listing_of(digest)
+        if listing is not None:
+            for location, parts in files_with(self._books, digest):
+                if self._copy(staging, location, parts, listing):
+                    return
 
-    def _copy(self, staging: Staging, location: Location, disk: tuple[str, ...], listing: Listing) -> bool:
+    def _copy(self, staging: Staging, location: Location, parts: tuple[str, ...], listing: Listing) -> bool:
         try:
-            fd = Root(location.root).open_read(location.parts(disk))
+            fd = Root(location.root).open_read(parts)
         except (OSError, P2psyncError):
             return False
         try:

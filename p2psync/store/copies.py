@@ -32,6 +32,11 @@ def everything(db: sqlite3.Connection) -> list[Copy]:
     return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies")]
 
 
+def holding(db: sqlite3.Connection, digest: Digest) -> list[Copy]:
+    """The copies of this content."""
+    return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies WHERE digest = ?", (digest,))]
+
+
 def put(db: sqlite3.Connection, copy: Copy) -> None:
     """Keep that a copy stands there."""
     row = (copy.ref.record, copy.ref.index, copy.path.text, "/".join(copy.disk), copy.digest)

@@ -22,12 +22,13 @@ class Naming:
     def recorded(self, path: RelPath) -> RelPath | None:
         """What stands in the way of recording the new ``path``, or None."""
         if path not in self._known:
-            self._known[path] = self._other(path) or self._around(path)
+            self._known[path] = self._around(path) or versions.namesake(self._db, path) or self._claimed(path)
         return self._known[path]
 
-    def _other(self, path: RelPath) -> RelPath | None:
+    def _claimed(self, path: RelPath) -> RelPath | None:
+        """The other path that is recorded in this very pass, if there is one; what waits itself is in nobody's way."""
         first = self._folds.setdefault(path.fold, path)
-        return versions.namesake(self._db, path) or (first if first != path else None)
+        return first if first != path else None
 
     def _around(self, path: RelPath) -> RelPath | None:
         """What stands in the way of a folder that ``path`` is in and that is not shared itself (yet)."""

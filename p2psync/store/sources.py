@@ -6,11 +6,11 @@ Whatever is read is compared with its digest before it counts, so that a file wh
 import os
 from collections.abc import Iterator
 
-from p2psync.store import listings, paths
+from p2psync.store import copies, listings, paths
 from p2psync.store.books import Books
-from p2psync.store.paths import PathView
+from p2psync.store.locations import Location
 from p2psync.store.root import Root
-from p2psync.values.content import Chunk, Content, Listing
+from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import P2psyncError
 from p2psync.values.names import RelPath
@@ -66,26 +66,36 @@ class Sources:
         """Whether all of ``content`` can be had from the vault or from a file of this machine."""
         db = self._books.ledger.read()
         listing = listings.get(db, content)
-        return listing is not None and (not self.lacking(listing) or bool(paths.holding(db, content.digest)))
+        return listing is not None and (not self.lacking(listing) or any(files_with(self._books, content.digest)))
 
     def _from_files(self, digest: Digest) -> Iterator[bytes]:
-        db = self._books.ledger.read()
-        for content, offset, size in [(digest, 0, -1), *listings.containing(db, digest)]:
-            for view in paths.holding(db, content):
-                data = self._read(view, offset, size)
+        # A content of one chunk is that chunk; whatever is longer has another digest.
+        for content, offset, size in [(digest, 0, CHUNK_MAX + 1), *listings.containing(self._books.ledger.read(), digest)]:
+            for location, parts in files_with(self._books, content):
+                data = _read(location, parts, offset, size)
                 if data is not None and content_digest(data) == digest:
                     yield data
 
-    def _read(self, view: PathView, offset: int, size: int) -> bytes | None:
-        location = self._books.locations().get(RelPath(view.path.top))
-        if location is None or view.observed is None:
-            return None
-        length = view.observed.stamp.size if size < 0 else size
+
+def files_with(books: Books, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:
+    """The files that were seen to hold a content, and the conflict copies of it: each as an attachment and names below its root."""
+    db, placed = books.ledger.read(), books.locations()
+    for view in paths.holding(db, content):
+        location = placed.get(RelPath(view.path.top))
+        if location is not None:
+            yield location, location.parts(view.disk)
+    for copy in copies.holding(db, content):
+        location = placed.get(RelPath(copy.path.top))
+        if location is not None:
+            yield location, copy.disk
+
+
+def _read(location: Location, parts: tuple[str, ...], offset: int, size: int) -> bytes | None:
+    try:
+        fd = Root(location.root).open_read(parts)
         try:
-            fd = Root(location.root).open_read(location.parts(view.disk))
-            try:
-                return os.pread(fd, length, offset)
-            finally:
-                os.close(fd)
-        except (OSError, P2psyncError):
-            return None
+            return os.pread(fd, size, offset)
+        finally:
+            os.close(fd)
+    except (OSError, P2psyncError):
+        return None

@@ -32,6 +32,14 @@ def test_a_folder_stands_before_a_file_before_a_deletion_then_the_first_entry(fo
     assert found.winner.ref == ref(winner)
 
 
+def test_what_was_saved_there_knowing_of_the_others_stays_there() -> None:
+    passed_over = Head(ref(1), file("a"), passed_over=True)
+    assert Heads.of([passed_over, head(2, "b")]).winner.ref == ref(2)
+    assert Heads.of([passed_over, head(2, "b")]).others == (passed_over,)
+    assert Heads.of([passed_over, head(2, GONE)]).winner.ref == ref(1)  # nothing is no version to work on
+    assert Heads.of([passed_over, head(3, "c"), head(2, "b")]).winner.ref == ref(2)
+
+
 def test_there_are_none_of_a_path_that_was_never_recorded() -> None:
     assert Heads().all == () and Heads().refs == frozenset()
 

@@ -34,6 +34,13 @@ def test_anything_missing_in_another_folder_halts(vanished: int, more: int) -> N
     assert must_halt(vanished, vanished + more, root_changed=True)
 
 
+@pytest.mark.parametrize(
+    ("vanished", "recent", "known", "halts"), [(1, 10, 40, True), (1, 9, 40, False), (1, 10, 60, False), (0, 50, 60, False)]
+)
+def test_what_vanished_shortly_before_counts_as_well(vanished: int, recent: int, known: int, halts: bool) -> None:
+    assert must_halt(vanished, known, recent, root_changed=False) is halts
+
+
 def test_another_folder_in_which_nothing_is_missing_does_not() -> None:
     assert not must_halt(0, 10, root_changed=True)
 

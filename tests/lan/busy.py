@@ -14,15 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from p2psync.engine.ignore import is_by_work
-from p2psync.store import apply, attaching, carryout, copies, listings, locations, look, paths, resolving, sources, swap, versions, work
+from p2psync.store import (
+    apply,
+    attaching,
+    carryout,
+    copies,
+    listings,
+    locations,
+    look,
+    paths,
+    preparing,
+    resolving,
+    sources,
+    swap,
+    versions,
+    work,
+)
 from p2psync.store.chunking import describe
 from p2psync.store.vault import Vault
-from p2psync.values.content import Content, File, Listing, State
+from p2psync.values.content import CHUNK_MAX, Content, File, Listing, State
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Entry, entry_for
 from p2psync.values.errors import UserError
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk
+from tests.lan.desks import NOW, Desk
 
 FILES = ["a", "b.txt", "sub/a", "sub/b.txt", "sub/deep/a", "other/b.txt", "folder"]
 FOLDERS = ["sub", "sub/deep", "other", "folder", "a", "empty"]
@@ -47,6 +62,9 @@ STEPS: list[tuple[Any, str]] = [
 """Where somebody may be interrupted: (module or class, function)."""
 LEASED = {"rename_new"}
 """Steps during which whoever opens the file waits for us, so that a person in the same thread would wait for ever."""
+
+
+TEN_YEARS = 10 * 365 * 86_400_000
 
 
 class Killed(BaseException):
@@ -86,8 +104,8 @@ class BusyOffice:
 
     def __init__(self, root: Path, seed: int, monkeypatch: Any, *, kills: bool = True, races: bool = True) -> None:
         self.chance = random.Random(seed)
-        self.vaulted = self.chance.choice([sources.VAULTED, sources.VAULTED, 1000])
-        for module in (look, apply, work, sources):
+        self.vaulted = self.chance.choice([sources.VAULTED, sources.VAULTED, CHUNK_MAX])
+        for module in (look, apply, preparing, work, sources):
             monkeypatch.setattr(module, "VAULTED", self.vaulted)
         self.kills, self.races = kills, races
         self.counter = self.entries = 0
@@ -124,8 +142,9 @@ class BusyOffice:
 
     def content(self) -> bytes:
         self.counter += 1
-        filler = self.chance.choice([0, 0, 3000, 200_000]) * b"x" if self.chance.random() < 0.2 else b""
-        own = f"version {self.counter} ".encode() + filler
+        own = f"version {self.counter} ".encode()
+        if self.chance.random() < (0.4 if self.vaulted == CHUNK_MAX else 0.1):
+            own += self.chance.choice([3000 * b"x", self.chance.randbytes(CHUNK_MAX + 20_000)])
         return self.chance.choice([b"same", b"", own, own, own, own])
 
     def _write(self, where: Path) -> None:
@@ -171,6 +190,12 @@ class BusyOffice:
     def remove_single(self, desk: Desk) -> None:
         if self.chance.random() < 0.3:
             self.place(desk, self.chance.choice(SINGLES)).unlink(missing_ok=True)
+
+    def permit(self, desk: Desk) -> None:
+        """Somebody makes a file a program, or none any more."""
+        where = self.place(desk, self.chance.choice(FILES))
+        if where.is_file():
+            where.chmod(where.stat().st_mode ^ 0o111)
 
     def make_folder(self, desk: Desk) -> None:
         with suppress(OSError):
@@ -233,12 +258,15 @@ class BusyOffice:
 
     def step(self) -> None:
         desk = self.chance.choice(self.desks)
+        if self.chance.random() < 0.1:  # clocks decide nothing, and nobody keeps them right
+            desk.clock = NOW + self.chance.choice([-TEN_YEARS, 0, TEN_YEARS])
         people = [self.save] * 8 + [
             self.rename,
             self.rename,
             self.delete,
             self.make_folder,
             self.remove_tree,
+            self.permit,
             self.remove_single,
             self.save_copy,
         ]

@@ -29,6 +29,9 @@ from p2psync.values.packing import pack
 from p2psync.values.record import Kind
 from p2psync.values.ticket import Ticket
 
+NOW = 1_800_000_000_000
+"""Milliseconds since 1970 at which every machine's clock stands until a test turns it."""
+
 
 class Desk:
     """One machine with one mandate. With a ``chance`` its keys and names come from there, so that the same seed gives the same ids."""
@@ -36,7 +39,7 @@ class Desk:
     def __init__(self, root: Path, person: str, chance: random.Random | None = None) -> None:
         self.root = root
         self.person = person
-        self.clock = 1_800_000_000_000
+        self.clock = NOW
         if chance is not None:
             (root / "state").mkdir(0o700, parents=True)
             save(root / "state" / "device.key", pack([1, *(chance.randbytes(32) for _ in range(3))]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store import attaching
+from p2psync.store import attaching, versions
 from p2psync.store.attaching import (
     AlreadyAttached,
     ByWork,
@@ -99,7 +99,7 @@ def test_files_and_folders_are_attached_under_their_names(anna: Desk, files: Pat
 
 def test_who_asked_is_in_the_journal(anna: Desk, files: Path) -> None:
     attach(anna, made(files / "compta.cre"))
-    ((_, entry),) = attaching.versions.attachment_heads(anna.books.ledger.read(), RelPath("compta.cre"))  # type: ignore[attr-defined]
+    ((_, entry),) = versions.attachment_heads(anna.books.ledger.read(), RelPath("compta.cre"))
     assert entry.by == "anna"
 
 

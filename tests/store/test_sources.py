@@ -13,6 +13,7 @@ from p2psync.store.chunking import describe
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, stamp_of
 from p2psync.store.scan import Fresh
+from p2psync.store.versions import version_name
 from p2psync.values.content import CHUNK_MAX, Content, File, Listing
 from p2psync.values.digest import content_digest
 from p2psync.values.errors import UserError
@@ -296,3 +297,24 @@ def test_what_is_described_is_what_is_served(desks: tuple[Desk, Desk], tmp_path:
     with pytest.raises(UserError):
         Root(anna.folder).open_read(("..", "anna"))
     assert arrivals.Arrivals(anna.books).remaining(content) == content.size
+
+
+def test_a_large_version_that_is_here_as_a_conflict_copy_is_served_and_used(desks: tuple[Desk, Desk], little_is_vaulted: None) -> None:
+    anna, marie = desks
+    luc = Desk(anna.root.parent / "luc", "Luc").join(anna, anna.invite("Luc"))
+    save(anna, large(1))
+    save(marie, large(2))
+    for desk, other in ((anna, marie), (marie, anna)):
+        desk.learn(other)
+        desk.settle(other)
+    luc.learn(marie)
+    luc.settle(marie)
+    assert sorted(path.read_bytes() for path in luc.folder.iterdir() if path.is_file()) == sorted([large(1), large(2)])
+    stood = book(luc).read_bytes()
+    luc.fetched = 0
+    (other_one,) = versions.heads(luc.books.ledger.read(), NAME).others
+    luc.resolve("compta.cre", version_name(other_one.ref))
+    luc.settle()
+    assert book(luc).read_bytes() == (large(2) if stood == large(1) else large(1)) and luc.fetched == 0
+    luc.arrivals.close()
+    luc.books.close()
