@@ -199,7 +199,7 @@ class Mandate:
         self.attention.take({**looked.attention, **worked.attention}, {name.text for name in looked.surveyed}, attached)
         self._take_up_freed({path.text for path in worked.done}, now + AGAIN_S)
         self.fetcher.update(worked.done, worked.wants)
-        self._surveys |= worked.placed | worked.absent
+        self._surveys |= worked.placed | (worked.absent - looked.surveyed)  # what was just seen to be absent is looked for in a while
 
     async def _count_behind(self, worked: Worked) -> None:
         """Note which paths are behind the journal here, or may be, beside those that are being fetched."""

@@ -14,6 +14,7 @@ from p2psync.engine.reconcile import Agreed
 from p2psync.store import paths, versions
 from p2psync.store.books import Books
 from p2psync.store.faults import read_fault
+from p2psync.store.lasting import make_place_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.values.content import Gone
@@ -114,6 +115,7 @@ def attach(
         attached[name] = path
         found.append((name, path))
         _check_readable(path)
+        make_place_lasting(path)
     with books.writing() as db:
         entries = []
         for name, path in found:

@@ -18,10 +18,10 @@ from pathlib import Path
 from p2psync.engine.invitation import introduce, make_join
 from p2psync.store import keyring
 from p2psync.store.books import Books
-from p2psync.store.faults import writing
+from p2psync.store.faults import reading, writing
 from p2psync.store.keyring import MandateSecret
 from p2psync.store.mandatefolder import make_folder
-from p2psync.store.savefile import save
+from p2psync.store.savefile import save, sync_parent
 from p2psync.values.acts import Genesis
 from p2psync.values.errors import Malformed, UserError
 from p2psync.values.keys import DeviceKeys, Secret, commitment
@@ -80,7 +80,9 @@ class Home:
 
     def mandates(self) -> Iterator[Path]:
         """The directories of the mandates that this device works on."""
-        yield from sorted(p for p in (self.path / "mandates").iterdir() if len(p.name) == 64 and (p / "secret").exists())
+        with reading(self.path):
+            found = sorted(p for p in (self.path / "mandates").iterdir() if len(p.name) == 64 and (p / "secret").exists())
+        yield from found
 
     def open(self, state: Path) -> Books:
         """Open the books in one of these directories."""
@@ -118,6 +120,7 @@ class Home:
         books.close()
         with writing(final):
             new.rename(final)
+            sync_parent(final)
         return self.open(final)
 
     def abandon(self, books: Books) -> None:
@@ -136,7 +139,9 @@ class Home:
 
     def joinings(self) -> Iterator[Joining]:
         """The tickets in use."""
-        for path in sorted((self.path / "joining").iterdir()):
+        with reading(self.path):
+            found = sorted((self.path / "joining").iterdir())
+        for path in found:
             try:
                 text, device, join, folder = fields(unpack(path.read_bytes(), _LIMIT), bytes, bytes, bytes, bytes)
                 ticket = Ticket.parse(text)
@@ -155,7 +160,9 @@ class Home:
 
     def end_joining(self, invite: InviteId) -> None:
         """The ticket is not in use any more."""
-        self._joining(invite).unlink(missing_ok=True)
+        with writing(self.path):
+            self._joining(invite).unlink(missing_ok=True)
+            sync_parent(self._joining(invite))
 
     def _joining(self, invite: InviteId) -> Path:
         return self.path / "joining" / invite.hex()

@@ -4,7 +4,7 @@ The watcher's events are hints and the survey is the truth. What vanished is for
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time_ns
@@ -13,6 +13,7 @@ from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
 from p2psync.store import copies, listings, paths
 from p2psync.store.books import Books
+from p2psync.store.lasting import make_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
@@ -213,6 +214,7 @@ class Look:
     def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
+        self._went: set[tuple[str, ...]] = set()
         self._keep = self._books.vault.keeping()
         ours = self._copies_in(location)
         queue, done = list(spots), set(spots)
@@ -223,12 +225,35 @@ class Look:
             fresh = self._look_at(root, location, spot, looked, notes, lists) - done
             done |= fresh
             queue.extend(fresh)
+        self._make_lasting(root, location, notes, looked)
         self._keep.commit()
         with self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
             for view in notes.values():
                 paths.put(db, view)
+
+    def _make_lasting(self, root: Root, location: Location, notes: dict[RelPath, PathView], looked: Looked) -> None:
+        """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
+        views = {location.parts(view.disk): view for view in notes.values()}
+        folders = {parts for view in notes.values() for parts in self._new_around(location, view)}
+        for parts, why in make_lasting(root, [*folders, *views], self._went).items():
+            if parts in views:
+                view = views[parts]
+                del notes[view.path]
+                looked.todo.discard(view.path)
+                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", why=why)
+                looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
+
+    def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
+        """The folders that a file is in and that were not seen before."""
+        disk, above = view.disk[:-1], view.path.parent
+        while disk and above is not None:
+            known = paths.get(self._books.ledger.read(), above)
+            if known is not None and known.observed is not None:
+                return
+            yield location.parts(disk)
+            disk, above = disk[:-1], above.parent
 
     def _look_at(
         self, root: Root, location: Location, spot: Spot, looked: Looked, notes: dict[RelPath, PathView], lists: list[tuple[File, Listing]]
@@ -283,6 +308,7 @@ class Look:
             looked.todo.add(spot.path)
             return set()
         self._vanishing.miss(location, spot)
+        self._went.add(location.parts(spot.disk))
         below = paths.below(self._books.ledger.read(), spot.path)
         return {Spot(v.path, v.disk) for v in below if v.observed is not None and v.path != spot.path}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2psync.store.attaching import check_text
 from p2psync.store.books import Books
+from p2psync.store.savefile import sync_parent
 from p2psync.values.errors import UserError
 from p2psync.values.names import component_fault, escaped
 
@@ -78,7 +79,7 @@ def check_place(folder: Path, own: Path, everything: Iterable[Books]) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make ``folder`` and what is missing above it; returns what was made, the outermost first.
+    """Make ``folder`` and what is missing above it, durably; returns what was made, the outermost first.
 
     Raises:
         FolderUnusable: it cannot be made, with the reason; nothing was.
@@ -89,6 +90,7 @@ def make_folder(folder: Path) -> list[Path]:
             if not one.exists():
                 one.mkdir()
                 made.append(one)
+                sync_parent(one)
         if not folder.is_dir():
             raise NotADirectoryError(errno.EEXIST, "")
     except OSError as e:

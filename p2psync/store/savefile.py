@@ -32,10 +32,11 @@ def save(path: Path, data: bytes, mode: int = 0o600) -> None:
             with suppress(OSError):
                 os.unlink(name)
             raise
-        _sync_parent(path)
+        sync_parent(path)
 
 
-def _sync_parent(path: Path) -> None:
+def sync_parent(path: Path) -> None:
+    """Returns when the name ``path``, or its absence, is on the disk itself. Raises: OSError."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         sync_folder(fd)

@@ -89,11 +89,15 @@ class Staging:
             self._places.setdefault(chunk.digest, []).append(index)
         self._whole, self._hashed = blake3.blake3(), 0
         self._unwritten = 0
+        self._is_new = False
         self._fd = self._open()
         try:
             self._find()
         except BaseException:
             self.close()
+            if self._is_new:  # nothing is in it that could be of use
+                with suppress(UserError, MandateError):
+                    self.abandon()
             raise
 
     def missing(self) -> list[int]:
@@ -204,6 +208,7 @@ class Staging:
 
     def _made(self, folder: int) -> int:
         fd = os.open(self.staged, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+        self._is_new = True
         return self._alone(fd)
 
     def _alone(self, fd: int) -> int:

@@ -18,9 +18,9 @@ from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.copies import numbered
-from p2psync.store.faults import write_fault
 from p2psync.store.jobs import Job, Worked
 from p2psync.store.locations import Location
+from p2psync.store.mandatefolder import make_folder
 from p2psync.store.naming import Naming
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, RootGone
@@ -117,12 +117,7 @@ class Work:
     def _make_place(self, name: RelPath, op: Op) -> None:
         single = op == Op.ATTACH_FILE
         where = (self._copy_called(name) if single else None) or self._free_place(name, single)
-        try:
-            where.parent.mkdir(parents=True, exist_ok=True)
-            if not single:
-                where.mkdir(exist_ok=True)
-        except OSError as e:
-            raise write_fault(e, where) from e
+        make_folder(where.parent if single else where)
         self._books.place(Location(name, "file" if single else "folder", where))
 
     def _copy_called(self, name: RelPath) -> Path | None:

@@ -16,10 +16,11 @@ from p2psync.store.apply import Applying
 from p2psync.store.faults import DiskFull
 from p2psync.store.home import Home
 from p2psync.store.jobs import Want, Worked
+from p2psync.store.look import Look
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
 from p2psync.values.names import MandateId, RelPath
-from tests.lan.fake_lan import Lan, Machine, until
+from tests.lan.fake_lan import Lan, Machine, noting, until
 from tests.lan.puppet import Puppet
 
 BOOKS = "Dupont SA"
@@ -172,3 +173,19 @@ async def test_a_slow_reader_misses_no_mandate_and_hears_of_each_once() -> None:
         with trio.move_on_after(0):
             raise AssertionError(await reader.next())
     news.tell(one)
+
+
+async def test_a_disk_that_is_away_while_a_version_waits_for_it_is_looked_for_now_and_then(lan: Lan, autojump_clock: MockClock) -> None:
+    """Not again and again without a pause, which would keep a processor busy until the disk is back."""
+    anna, bruno = lan.machine("Anna"), lan.machine("Bruno")
+    bruno.peers = (anna,)
+    async with anna.on(), bruno.on():
+        await agreeing(anna, bruno)
+        (bruno.place / BOOKS).rename(bruno.place / "away")
+        bruno.mandate().rescan()
+        anna.write("journal.csv", "two")
+        with noting(Look, "look") as looks:
+            await trio.sleep(60)
+        assert len(looks) < 40
+        (bruno.place / "away").rename(bruno.place / BOOKS)
+        await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "two")
