@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from p2psync.daemon.waiting import until
 from p2psync.edge.caller import Caller
 from p2psync.edge.http import Download
-from p2psync.engine.attention import ORDER
+from p2psync.engine.concerns import told
 from p2psync.engine.invitation import draft, ticket_for
 from p2psync.store import attaching, resolving, versions
 from p2psync.store.mandatefolder import check_place, default_place, make_folder
@@ -20,7 +21,7 @@ from p2psync.values.content import File
 from p2psync.values.entry import Act
 from p2psync.values.errors import BadName, UserError
 from p2psync.values.keys import Secret
-from p2psync.values.names import DeviceId, InviteId, RelPath, escaped, label
+from p2psync.values.names import InviteId, RelPath, escaped, label
 from p2psync.values.record import Kind
 from p2psync.values.ticket import Ticket
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.office import Office
 
-MEETING_S = 10.0
-"""Two machines that have just met speak of every mandate they share within this time, or of none that the other still has."""
 SUBSCRIBE_S = 15.0
 """How long a subscription is waited for; afterwards it goes on by itself."""
 
@@ -197,7 +196,13 @@ async def invite(office: "Office", mandate: "Mandate", person: str, role: str, l
 def open_tickets(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
     """The tickets of a mandate that can still be used."""
     return [
-        {"id": i.facts.invite.hex()[:16], "for": i.facts.label, "role": i.facts.role.name.lower(), "expires_ms": i.facts.not_after_ms}
+        {
+            "id": i.facts.invite.hex()[:16],
+            "for": i.facts.label,
+            "role": i.facts.role.name.lower(),
+            "expires_ms": i.facts.not_after_ms,
+            **told("ticket-open", machine=f"the machine of {escaped(i.facts.label)}", since_ms=i.issued_ms, person=escaped(i.facts.label)),
+        }
         for i in mandate.books.roster.open_invites(office.now_ms())
     ]
 
@@ -239,7 +244,7 @@ async def subscribe(office: "Office", text: str, folder: Path | None, person: st
     facts = {"mandate": {"id": ticket.mandate.hex(), "name": ticket.name}, "folder": str(joining.folder), "opened": mandate is not None}
     if mandate is not None:
         with trio.move_on_after(5):
-            await _until(office, lambda: mandate.books.me is not None and mandate.idle)
+            await until(office, lambda: mandate.books.me is not None and mandate.idle)
         return {"message": f"“{ticket.name}” is open on this machine.", **facts}
     if refusal is not None:
         raise refusal
@@ -361,6 +366,7 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
     halted = next((n for n, location in mandate.books.locations().items() if n.text == name and location.halted), None)
     if halted is not None and version is None:
         mandate.retry(await mandate.between_rounds(lambda: mandate.look.bring_back(halted)))
+        mandate.attention.pop(halted.text, None)  # it is halted no more, though not all of it may be there yet
         mandate.look_over({halted})
         return {"message": f"What vanished from “{name}” is brought back on this machine."}
 
@@ -389,65 +395,6 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     return {
         "message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."
     }
-
-
-async def wait(office: "Office", asked: "Mandate | None", timeout_s: float) -> dict[str, Any]:
-    """Return when this machine and every online participant hold the same versions, of one mandate or of all."""
-    with trio.move_on_after(max(timeout_s, 0)):
-        await office.ready.wait()
-        for mandate in _asked_for(office, asked):
-            mandate.rescan()
-        await _until(office, lambda: not _closed(office, asked) and all(_agreed(office, mandate) for mandate in _asked_for(office, asked)))
-        return {"agreed": True, "waiting_for": []}
-    missing = [line for mandate in _asked_for(office, asked) for line in _missing(office, mandate)]
-    starting = [] if office.ready.is_set() else ["p2psync is still opening the mandates of this machine."]
-    return {"agreed": False, "waiting_for": [*starting, *_closed(office, asked), *missing][:20]}
-
-
-def _asked_for(office: "Office", asked: "Mandate | None") -> "list[Mandate]":
-    return list(office.mandates.values()) if asked is None else [asked]
-
-
-def _closed(office: "Office", asked: "Mandate | None") -> list[str]:
-    """Of what no machine can agree because it could not be opened here; nothing when one mandate is asked for, which is open."""
-    return [] if asked is not None else [str(problem) for key, problem in office.problems.items() if key.startswith("open ")]
-
-
-def _agreed(office: "Office", mandate: "Mandate") -> bool:
-    if mandate.books.me is None or not mandate.agrees_here or _meeting(office, mandate):
-        return False
-    return all(mandate.in_sync(conversation) for conversation in mandate.conversations)
-
-
-def _meeting(office: "Office", mandate: "Mandate") -> "list[DeviceId]":
-    """The participants that are online and have not begun to speak of this mandate: it takes them a moment."""
-    talking = {conversation.device for conversation in mandate.conversations}
-    soon = {device for device, peer in office.links.items() if trio.current_time() - peer.since < MEETING_S}
-    return [device for device in mandate.books.roster.members() if device in soon and device not in talking]
-
-
-def _missing(office: "Office", mandate: "Mandate") -> list[str]:
-    """Why the machines do not agree yet, as sentences."""
-    found = []
-    name = mandate.books.name
-    found += [f"{mandate.person(device)} has just come online." for device in _meeting(office, mandate)]
-    found += [str(problem) for key, problem in office.problems.items() if key == f"mandate {mandate.id.hex()}"]
-    if mandate.books.me is None:
-        found.append(f"No other machine has told this one yet that it takes part in “{name}”.")
-    for shown, why in sorted(mandate.attention.items(), key=lambda pair: ORDER.index(pair[1].state)):
-        if mandate.is_behind(shown):
-            found.append(why.reason(path=shown, mandate=name))
-    found += [f"{mandate.person(c.device)} has not everything of “{name}” yet." for c in mandate.conversations if not mandate.in_sync(c)]
-    if not found and not mandate.idle:
-        found.append(f"“{name}” is being looked through.")
-    return found
-
-
-async def _until(office: "Office", condition: Any) -> None:
-    with office.news.reading() as reader:
-        while not condition():
-            with trio.move_on_after(0.5):
-                await reader.next()
 
 
 def _folder(office: "Office", name: str, asked: Path | None) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from p2psync.daemon import acts, status
+from p2psync.daemon import acts, status, waiting
 from p2psync.edge.http import Answer, Download, Reply, Request, Stream, refusal
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
@@ -32,7 +32,7 @@ class AmbiguousMandate(UserError):
 
 
 class BadBody(UserError):
-    """The request lacks “{field}”, or it is not {kind}."""
+    """The request lacks “{field}”, or it is not {kind}. See docs/status-api.md for what each request takes."""
 
 
 _LONGEST_WAIT_S = 10**9
@@ -209,7 +209,7 @@ class Control:
         timeout = request.body.get("timeout_s", 20)
         if not isinstance(timeout, int | float) or not 0 <= timeout <= _LONGEST_WAIT_S:
             raise BadBody(field="timeout_s", kind="a number of seconds")
-        return await acts.wait(self._office, mandate, float(timeout))
+        return await waiting.wait(self._office, mandate, float(timeout))
 
 
 def _text(request: Request, field: str) -> str:

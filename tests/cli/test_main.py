@@ -264,7 +264,10 @@ def test_a_full_disk_behind_the_output_is_a_sentence(daemon, buffered: str) -> N
     with open("/dev/full", "w") as full:
         said = finish(start("status", stdout=full, env={"PYTHONUNBUFFERED": buffered}))
     assert said.code == 1
-    assert said.err == "p2psync: What there was to say could not be written: no space left on device.\n"
+    assert (
+        said.err
+        == "p2psync: What there was to say could not be written: no space left on device. Make room, or have it written elsewhere.\n"
+    )
 
 
 def test_an_old_terminal_gets_what_it_can_show(daemon) -> None:
