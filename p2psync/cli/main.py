@@ -31,6 +31,7 @@ from p2psync.cli.commands import (
     subscribe,
     ticket,
     wait,
+    why,
 )
 from p2psync.cli.say import OutputLost, all_said, complain
 from p2psync.store.places import client_socket
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "history": history,
     "restore": restore,
     "confirm": confirm,
+    "why": why,
     "wait": wait,
     "run": run,
 }

@@ -18,7 +18,7 @@ _SAY = {
     "halted": "halted",
     "error": "problem",
 }
-_NEEDS_PERSON = ("conflict", "halted", "error", "missing")
+NEEDS_PERSON = ("conflict", "halted", "error", "missing")
 """In these states a file does not go on by itself: somebody has to choose, put something back, rename it or make room."""
 _AT_MOST = 4
 """So many further files of a folder are named that are not up to date."""
@@ -31,7 +31,7 @@ def needs_person(status: Json) -> bool:
     return any(problem.get("person") for problem in status.get("problems", ())) or any(
         mandate.get("conflicts")
         or mandate.get("halted")
-        or any(item.get("state") in _NEEDS_PERSON for item in mandate.get("attachments", ()))
+        or any(item.get("state") in NEEDS_PERSON for item in mandate.get("attachments", ()))
         for mandate in status.get("mandates", ())
     )
 

@@ -17,6 +17,7 @@ from p2psync.engine.invitation import draft, ticket_for
 from p2psync.store import attaching, resolving, versions
 from p2psync.store.mandatefolder import check_place, default_place, make_folder
 from p2psync.values.acts import Grant, Role
+from p2psync.values.amounts import amount
 from p2psync.values.content import File
 from p2psync.values.entry import Act
 from p2psync.values.errors import BadName, UserError
@@ -103,7 +104,7 @@ async def create(
     await trio.to_thread.run_sync(make_folder, place)
     mandate = await office.open(books)
     shown = ", ".join(f"“{n}”" for n, _ in found)
-    attached = f" with {shown}" if found else ""
+    attached = f" with {shown}{await _amount(found)}" if found else ""
     return {
         "message": f"The mandate “{name}” was created{attached}.",
         "mandate": {"id": mandate.id.hex(), "name": name},
@@ -124,10 +125,21 @@ async def attach(office: "Office", mandate: "Mandate", wanted: list[Path], by: s
     mandate.look_over({name for name, _ in found})
     renamed = [f"{path} is called “{name}” there" for name, path in found if name != RelPath.from_disk(path.name)]
     shown = ", ".join(f"“{name}”" for name, _ in found)
+    what = f"{shown} {'is' if len(found) == 1 else 'are'} attached to “{mandate.books.name}”{await _amount(found)}."
     return {
-        "message": f"{shown} {'is' if len(found) == 1 else 'are'} attached to “{mandate.books.name}”." + "".join(f" {r}." for r in renamed),
+        "message": what + "".join(f" {r}." for r in renamed),
         "attached": [{"name": name.text, "location": str(path)} for name, path in found],
     }
+
+
+async def _amount(found: list[tuple[RelPath, Path]]) -> str:
+    """“: 12 files, 3.0 MB”, when there is a folder among what was attached."""
+
+    def work() -> str:
+        files, size, whole = attaching.amount([path for _, path in found])
+        return f": {'' if whole else 'more than '}{amount(files, size)}"
+
+    return await trio.to_thread.run_sync(work)
 
 
 async def detach(office: "Office", mandate: "Mandate", name: str, by: str) -> dict[str, Any]:

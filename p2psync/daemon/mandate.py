@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import trio
 
@@ -56,6 +56,13 @@ _SPOTS = 16
 Whereabouts: TypeAlias = tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]
 
 
+class LastHeard(NamedTuple):
+    """What a member that has gone last said of its disk: up to which of our entries it was (None: not known any more), and files lacked."""
+
+    told: int | None
+    lacks: int
+
+
 class MachineTwice(UserError):
     """A machine of {person} exists twice in “{mandate}”, or was restored from a backup: two different histories are signed by it. Use one
     of them only, and subscribe the other again with a new ticket.
@@ -77,6 +84,7 @@ class Mandate:
         self.work = Work(books, self.sources, self.arrivals)
         self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
+        self.last_heard: dict[DeviceId, LastHeard] = {}
         self.attention = Notices()
         self.troubles: Troubles[str] = Troubles(books.now_ms)
         self.bytes_out = 0
@@ -363,6 +371,9 @@ class Mandate:
         """It has gone."""
         if conversation in self.conversations:
             self.conversations.remove(conversation)
+            if conversation.held is not None:
+                told = self.books.positions.get(conversation.held.view)
+                self.last_heard[conversation.device] = LastHeard(told, conversation.held.files)
             self.books.left(conversation)
             self.fetcher.leave(conversation)
             self.ask_others(conversation)

@@ -16,7 +16,7 @@ from p2psync.engine.attention import ORDER, Attention
 from p2psync.engine.concerns import told
 from p2psync.store import addresses
 from p2psync.store.locations import Location
-from p2psync.values.amounts import amount
+from p2psync.values.amounts import amount, count
 from p2psync.values.digest import fingerprint
 from p2psync.values.entry import Op
 from p2psync.values.names import DeviceId, RelPath
@@ -222,7 +222,7 @@ def behind(mandate: "Mandate", device: DeviceId, conversation: "Conversation | N
         return told("just-come", machine=machine, mandate=name)
     if not held.files:
         return told("other-books", machine=machine, mandate=name)
-    lacks = f" ({amount(held.files, held.bytes)} to go)"
+    lacks = f" ({amount(held.files, held.bytes) if held.bytes else count(held.files, 'file')} to go)"
     return told("catching-up", machine=machine, lacks=lacks, mandate=name)
 
 

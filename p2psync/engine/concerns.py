@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from p2psync.engine.attention import THIS_MACHINE, filled, ready
 
-About: TypeAlias = Literal["machine", "mandate", "participant", "ticket"]
+About: TypeAlias = Literal["machine", "mandate", "participant", "ticket", "name"]
 
 
 class Concern(NamedTuple):
@@ -92,6 +92,48 @@ CONCERNS: dict[str, Concern] = {
         "The ticket for {person} has not been used yet.",
         "Take the file to {person}'s machine, where this uses it:",
         ("p2psync subscribe FILE.crsync",),
+    ),
+    # ---- of a name that is asked about, and is not among what is shared
+    "deleted": Concern(
+        "name",
+        "“{path}” was deleted by {people}, for everybody.",
+        "Nothing to do if that was meant. If not, bring the last version back:",
+        ("p2psync history {mandate} {path}", "p2psync restore {mandate} {path} --version {version}"),
+    ),
+    "detached": Concern(
+        "name",
+        "“{path}” was taken out of “{mandate}” by {people}; what was on the disks stayed there, and is not shared any more.",
+        "Nothing to do if that was meant. If not, attach it again:",
+        ("p2psync attach {mandate} PATH",),
+    ),
+    "conflict-copy": Concern(
+        "name",
+        "“{asked}” is the version by {people} of “{path}”, which is in conflict; it stands beside it until somebody chooses.",
+        "See the versions, and choose:",
+        ("p2psync conflicts {mandate}",),
+        person=True,
+    ),
+    "own-file": Concern(
+        "name",
+        "“{path}” belongs to p2psync, which keeps there what is not complete yet; it is never shared.",
+        "Nothing to do: it goes by itself.",
+    ),
+    "work-file": Concern(
+        "name",
+        "“{path}” is a file that a program makes for itself while it works ({kind}), and is never shared.",
+        "Nothing to do: it goes when that program is closed. What is to be shared has to have another name.",
+    ),
+    "unfit-name": Concern(
+        "name",
+        "“{path}” is not shared: {why}.",
+        "Rename it, and it will be taken.",
+        person=True,
+    ),
+    "not-recorded": Concern(
+        "name",
+        "“{path}” is on this disk, and has not been recorded yet.",
+        "Nothing to do: p2psync looks at it within a few seconds of the last change. If it lasts, see whether it can watch this folder:",
+        ("p2psync doctor",),
     ),
 }
 

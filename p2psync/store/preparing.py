@@ -34,7 +34,8 @@ class Preparing:
             BusyFile: what stands there is open. RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
         """
         sealed = self._put_together(path, root, parts, head, state, worked)
-        if sealed is None and path in worked.wants:
+        known = worked.attention.get(path.text)
+        if sealed is None and path in worked.wants and not (known and known.code == "conflict"):
             worked.attention[path.text] = self._fetching(head)
         return sealed
 

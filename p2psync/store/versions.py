@@ -9,7 +9,7 @@ from p2psync.engine.heads import Head, Heads
 from p2psync.store import journal
 from p2psync.values.content import Content, Gone
 from p2psync.values.digest import Digest
-from p2psync.values.entry import Act, Entry, Op, Ref
+from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
 from p2psync.values.names import DeviceId, RecordId, RelPath
 from p2psync.values.record import Record
 
@@ -165,6 +165,47 @@ def history(db: sqlite3.Connection, path: RelPath | None) -> list[Version]:
         f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record {where} ORDER BY e.n DESC", values
     )
     return [Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13])) for row in rows]
+
+
+def latest(db: sqlite3.Connection, path: RelPath, most: int) -> list[Version]:
+    """The last ``most`` entries about ``path`` and what is below it, and about attaching what it is in, newest accepted first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record WHERE {_ABOUT}"
+        " ORDER BY e.n DESC LIMIT ?",
+        (*_about(path), most),
+    )
+    return [Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13])) for row in rows]
+
+
+def how_many(db: sqlite3.Connection, path: RelPath) -> int:
+    """How many entries ``latest`` would give in all."""
+    return int(db.execute(f"SELECT count(*) FROM entries e WHERE {_ABOUT}", _about(path)).fetchone()[0])
+
+
+def last_number(db: sqlite3.Connection, path: RelPath) -> int:
+    """After how many entries the journal last said something about ``path`` or what is below it."""
+    row = db.execute(
+        "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)", (path.text, path.text + "/", path.text + "0")
+    ).fetchone()
+    return int(row[0])
+
+
+_ABOUT = "(e.path = ? OR (e.path > ? AND e.path < ?) OR (e.path = ? AND e.attaches = 1))"
+
+
+def _about(path: RelPath) -> tuple[str, str, str, str]:
+    return path.text, path.text + "/", path.text + "0", path.top
+
+
+def parents(db: sqlite3.Connection, refs: Iterable[Ref]) -> dict[Ref, tuple[Ref, ...]]:
+    """What each of these entries supersedes, which only the signed records say."""
+    wanted = list(refs)
+    said: dict[RecordId, list[Entry | None]] = {}
+    for record in {ref.record for ref in wanted}:
+        row = db.execute("SELECT raw FROM records WHERE id = ?", (record,)).fetchone()
+        said[record] = entries_of(Record.parse(row[0]).body) if row else []
+    found = {ref: said[ref.record][ref.index] if ref.index < len(said[ref.record]) else None for ref in wanted}
+    return {ref: entry.parents for ref, entry in found.items() if entry is not None}
 
 
 def version_of(db: sqlite3.Connection, ref: Ref) -> Version:
