@@ -16,6 +16,7 @@ from p2psync.daemon import admission
 from p2psync.edge.http import BadRequest
 from p2psync.engine.attention import REASONS
 from p2psync.engine.concerns import CONCERNS
+from p2psync.engine.findings import FINDINGS
 from p2psync.engine.invitation import Refusal
 from p2psync.engine.session import rules
 from p2psync.values.errors import P2psyncError, UserError, code_of, parted, template
@@ -39,6 +40,16 @@ def reasons_table() -> str:
         for code, reason in REASONS.items()
     ]
     return "| code | state | reason | action | commands |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def findings_table() -> str:
+    """What the doctor may find."""
+    rows = [
+        f"| `{code}` | {one.about} | {'ok' if one.ok else 'look here'} | {one.sentence} | {one.action} |"
+        f" {', '.join(f'`{command}`' for command in one.commands)} |"
+        for code, one in FINDINGS.items()
+    ]
+    return "| code | about | | sentence | action | commands |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def concerns_table() -> str:
@@ -117,6 +128,7 @@ TABLES = [
     ("protocol.md", "session table", session_table()),
     ("status-api.md", "reasons", reasons_table()),
     ("status-api.md", "concerns", concerns_table()),
+    ("status-api.md", "findings", findings_table()),
     ("status-api.md", "errors", errors_table()),
 ]
 

@@ -18,6 +18,7 @@ from p2psync.cli.commands import (
     conflicts,
     create,
     detach,
+    doctor,
     history,
     invite,
     mandates,
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "confirm": confirm,
     "why": why,
     "wait": wait,
+    "doctor": doctor,
     "run": run,
 }
 """In the order in which a newcomer meets them, which is that of the help."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from p2psync.daemon import acts, status, telling, waiting
+from p2psync.daemon import acts, checkup, status, telling, waiting
 from p2psync.edge.http import Answer, Download, Reply, Request, Stream, refusal
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
@@ -51,6 +51,7 @@ class Control:
             "/v1/history": self._history,
             "/v1/content": self._content,
             "/v1/why": self._why,
+            "/v1/doctor": self._doctor,
             "/v1/events": self._events,
             "/metrics": self._metrics,
         }
@@ -143,6 +144,9 @@ class Control:
     async def _why(self, request: Request) -> Reply:
         mandate = self._mandate(request.query.get("mandate", ""))
         return Reply(200, await telling.why(self._office, mandate, request.query.get("name", ""), "all" in request.query))
+
+    async def _doctor(self, request: Request) -> Reply:
+        return Reply(200, await checkup.checkup(self._office))
 
     async def _metrics(self, request: Request) -> Reply:
         await status.ready_to_tell(self._office.mandates.values())

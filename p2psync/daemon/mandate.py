@@ -264,6 +264,10 @@ class Mandate:
                 self._watches[name] = (location.path, watch)
                 self._surveys.add(name)
 
+    def watches(self) -> list[Watch]:
+        """The watches on the places that attachments have here."""
+        return [watch for _, watch in self._watches.values()]
+
     async def heard(self, changes: Changes) -> None:
         """The watcher heard something about us."""
         for name, location in self.books.locations().items():

@@ -23,6 +23,7 @@ from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
 from p2psync.daemon.peer import Benched, Peer, Superfluous
 from p2psync.daemon.troubles import Troubles
+from p2psync.edge.discovery import Discovery
 from p2psync.edge.interfaces import Interface, select
 from p2psync.edge.watcher import Watcher
 from p2psync.engine.backoff import Backoff
@@ -43,6 +44,8 @@ TOGETHER_S = 5.0
 """Two links between the same devices that begin within this time were dialled at once from both ends."""
 BENCH_S = 60.0
 """A machine that broke the rules is not talked to for about so long; one that has kept them for so long is in order again."""
+REACHED = 64
+"""Addresses that are remembered of those from which this machine was reached."""
 LOOK_S = 5.0
 """So long the interfaces are taken to be as they were."""
 
@@ -73,6 +76,8 @@ class Office:
         self.used: set[InviteId] = set()
         self.problems: Troubles[str] = Troubles(self.now_ms)
         self.wake_dialer = trio.Event()
+        self.discovery: Discovery | None = None
+        self.reached_by: dict[str, int] = {}
         self.announce: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._scopes: dict[MandateId, trio.CancelScope] = {}
@@ -273,6 +278,13 @@ class Office:
             await mandate.in_thread(work)
         except P2psyncError as e:
             log.debug("not written: %s", e)
+
+    def note_reached(self, host: str) -> None:
+        """Somebody has opened a connection to us from this address: ``reached_by`` has the latest last, with the time (ms since 1970)."""
+        self.reached_by.pop(host, None)
+        self.reached_by[host] = self.now_ms()
+        while len(self.reached_by) > REACHED:
+            del self.reached_by[next(iter(self.reached_by))]
 
     def unregister(self, peer: Peer) -> None:
         """A link is over."""

@@ -136,9 +136,9 @@ def _now(mandate: "Mandate", read: _Read, machines: list[dict[str, Any]]) -> dic
     if found.kind != "shared":
         return {"state": "deleted" if found.kind == "deleted" else "not shared", "who": None, **_not_shared(mandate, read)}
     assert found.path is not None
-    attention = _attention(mandate, found, found.path, read.newest)
+    noticed = _noticed(mandate, found, found.path, read.newest)
     location = mandate.books.locations().get(RelPath(found.path.top))
-    shown, why = attention if attention else (found.shown, None)
+    shown, why = noticed if noticed else (found.shown, None)
     now = status.told_of(mandate, shown, why, location)
     if why is None:
         others = [(str(one["machine"]), bool(one["online"]), one["holds"]) for one in machines if not one["self"]]
@@ -146,7 +146,7 @@ def _now(mandate: "Mandate", read: _Read, machines: list[dict[str, Any]]) -> dic
     return now
 
 
-def _attention(mandate: "Mandate", found: Found, path: RelPath, newest: int) -> tuple[str, Attention] | None:
+def _noticed(mandate: "Mandate", found: Found, path: RelPath, newest: int) -> tuple[str, Attention] | None:
     """What keeps it from being up to date: itself, something in it, or what is wrong with the folder that it is in."""
     notices = mandate.attention
     within = {shown: why for shown, why in notices.items() if shown in (found.shown, path.top) or shown.startswith(found.shown + "/")}

@@ -401,8 +401,8 @@ def test_ticket_shows_what_the_daemon_found(daemon, p2psync) -> None:
         "Made         9 Sep 2001",
         "Good until   9 Sep 2001 (EXPIRED)",
         "Uses         1",
-        "Protection   whoever has this file can use it: keep it to yourself, and erase",
-        "             it once it is used",
+        "Protection   whoever has this file can use it: keep it to yourself, and erase it",
+        "             once it is used",
         "Addresses    10.0.0.2:22088, [fe80::1]:22088",
         "Ticket id    0123",
     ]
