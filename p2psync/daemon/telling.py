@@ -45,6 +45,7 @@ class _Read:
     here: dict[str, Any] = field(default_factory=dict)
     standing: list[resolving.Standing] = field(default_factory=list)
     holds: tuple[str, ...] = ()
+    altered: bool = False
     met: dict[DeviceId, int] = field(default_factory=dict)
     knew: set[DeviceId] = field(default_factory=set)
 
@@ -93,6 +94,7 @@ def _read(books: Books, asked: str, attention: set[str], most: int) -> _Read:
     read.knew = {device for device in books.roster.members() if _knew(books, device, read.current)}
     view = paths.get(db, found.path)
     read.holds = tuple(sorted(map(versions.version_name, view.agreed.refs))) if view and view.agreed else ()
+    read.altered = bool(view and view.agreed and view.observed and view.observed.state != view.agreed.state)
     location = books.locations().get(RelPath(found.path.top))
     if location is not None:
         disk = found.copy.disk if found.copy else location.parts(view.disk if view else found.path.parts[1:])
@@ -247,8 +249,13 @@ def _what(read: _Read) -> What:
 def _own(mandate: "Mandate", read: _Read, what: What) -> dict[str, Any]:
     current = {version.short for version in read.current}
     if what == "folder":
-        behind = any(shown.startswith(read.found.shown + "/") and mandate.is_behind(shown) for shown in mandate.attention)
+        within = [why for shown, why in mandate.attention.items() if f"{shown}/".startswith(f"{read.found.shown}/")]
+        behind = any(why.state in ("halted", "missing", "waiting", "receiving") for why in within)
         return {"holds": "older", "sentence": "has not all of it"} if behind else {"holds": "current", "sentence": "has all of it"}
+    if what == "version" and read.holds and not read.here.get("kind"):
+        return {"holds": "older", "sentence": "had a version of it, and nothing stands in its place now"}
+    if read.altered:
+        return {"holds": "older", "sentence": "has something else in its place, which is not recorded"}
     if current & set(read.holds):
         several = "has one of the versions in its place" if len(current) > 1 else "has the current version"
         return {"holds": "current", "sentence": "has deleted it too" if what == "deletion" else several}

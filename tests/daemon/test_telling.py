@@ -10,10 +10,16 @@ import trio
 from trio.testing import MockClock
 
 from p2psync.daemon.telling import LATEST
+from p2psync.store import vanishing
 from p2psync.store.finding import NotKnown
 from tests.lan.fake_lan import Lan, Machine, until
 
 BOOKS = "Dupont SA"
+
+
+@pytest.fixture(autouse=True)
+def seconds_that_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vanishing, "monotonic", trio.current_time)
 
 
 async def why(machine: Machine, name: str, **query: str) -> dict[str, Any]:
@@ -77,9 +83,7 @@ async def test_from_the_first_save_to_a_conflict_settled_deleted_and_detached(la
         (anna.place / "Belege/scan.pdf").unlink()
         anna.watcher.hear(anna.place / "Belege/scan.pdf", "touched")
         anna.write("Belege/other.pdf", "other")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("p2psync.store.vanishing.GONE_FOR", 0.0)
-            await until(lambda: bruno.reads(f"{BOOKS}/Belege/scan.pdf") is None)
+        await until(lambda: bruno.reads(f"{BOOKS}/Belege/scan.pdf") is None)
         told = await why(bruno, "Belege/scan.pdf")
         assert told["now"]["state"] == "deleted" and "deleted by Anna" in told["now"]["reason"]
         assert told["now"]["commands"][1].endswith(f"--version {told['story'][1]['version']}")
@@ -122,6 +126,26 @@ async def test_what_is_awaited_and_from_whom(lan: Lan, autojump_clock: MockClock
         assert told["here"]["open"] == "open in LibreOffice by Bruno on salon" and told["here"]["open_since"]
         assert told["awaited"] is None and "Close the file" in told["now"]["action"]
         lock.unlink()
+
+
+async def test_this_machine_does_not_have_what_is_missing_or_was_changed_by_a_reader(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    rita = lan.machine("Rita", peers=(anna,))
+    async with anna.on(), rita.on():
+        await anna.create(BOOKS, anna.write("journal.csv", "one"), anna.write("cash.csv", "one"))
+        ticket = await anna.ask("/v1/invite", mandate=BOOKS, role="reader", **{"for": "Rita"})
+        await rita.subscribe(str(ticket["ticket"]))
+        await until(lambda: rita.reads(f"{BOOKS}/journal.csv") and rita.reads(f"{BOOKS}/cash.csv"))
+        assert (await anna.wait())["agreed"]
+        rita.write(f"{BOOKS}/journal.csv", "a reader's")
+        (rita.place / BOOKS / "cash.csv").unlink()
+        rita.mandate().rescan()
+        await until(lambda: {why.code for why in rita.mandate().attention.values()} == {"reader", "missing-file"})
+        altered, missing = await why(rita, "journal.csv"), await why(rita, "cash.csv")
+        assert altered["machines"][0]["sentence"] == "has something else in its place, which is not recorded"
+        assert missing["machines"][0]["sentence"] == "had a version of it, and nothing stands in its place now"
+        assert {altered["machines"][0]["holds"], missing["machines"][0]["holds"]} == {"older"}
+        assert missing["here"]["kind"] is None and missing["machines"][1]["holds"] == "current"
 
 
 async def test_what_is_never_shared_says_why(lan: Lan, autojump_clock: MockClock) -> None:
