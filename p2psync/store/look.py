@@ -242,7 +242,7 @@ class Look:
                 view = views[parts]
                 del notes[view.path]
                 looked.todo.discard(view.path)
-                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", why=why)
+                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **_told(why))
                 looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
 
     def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
