@@ -18,6 +18,7 @@ from p2psync.daemon.troubles import Troubles
 from p2psync.edge.watcher import Changes, Watch, Watcher
 from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
+from p2psync.engine.ignore import beside_database
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
 from p2psync.store import addresses, figures, listings, versions
@@ -259,7 +260,7 @@ class Mandate:
             await self._watcher.unwatch(self._watches.pop(name)[1])
         for name, location in wanted.items():
             if name not in self._watches:
-                only = {location.path.name} if location.single else None
+                only = {location.path.name, *beside_database(location.path.name)} if location.single else None
                 watch = await self._watcher.watch(location.root, recursive=not location.single, only=only)
                 self._watches[name] = (location.path, watch)
                 self._surveys.add(name)

@@ -38,6 +38,11 @@ REASONS: dict[str, Reason] = {
     "open-here": Reason(
         "waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."
     ),
+    "locked-here": Reason(
+        "waiting",
+        "A newer version of “{path}” waits: the lock file “{lock}” beside it says that the file is open{by}.",
+        "Close the file in that program. If it is open nowhere any more, as after a crash, delete that lock file.",
+    ),
     "being-read": Reason(
         "waiting",
         "“{path}” is being read on this machine; what is new in it is sent afterwards.",
@@ -45,8 +50,14 @@ REASONS: dict[str, Reason] = {
     ),
     "still-written": Reason(
         "waiting",
-        "“{path}” is still being written by a program on this machine.",
-        "Nothing to do: it is shared by itself when that program has finished writing.",
+        "“{path}” is being written{by} on this machine; what is saved in it is sent at the next pause, or after 10 seconds.",
+        "Nothing to do: it is shared by itself when that program pauses.",
+    ),
+    "never-pauses": Reason(
+        "waiting",
+        "“{path}” has changed every time it was read, since it is being written{by} on this machine without a pause; half a version"
+        " is never sent.",
+        "Save, then let that program rest for a moment, or close the file in it.",
     ),
     "fetching": Reason(
         "receiving",

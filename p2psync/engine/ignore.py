@@ -1,7 +1,10 @@
 """Names that are never shared: our own files, and what programs leave beside a file while they work on it.
 
 Only names that no person gives to a book of accounts are listed; when in doubt a file is shared. Sharing a lock file would tell
-every machine that the file is open on each of them; sharing one half of a database and its log would tear it.
+every machine that the file is open on each of them.
+
+Of the log and the journal that SQLite keeps beside a database the name does not tell enough (``grand-journal``): ``database_of`` says
+which file to look at, and store/sqlitefile looks.
 """
 
 import re
@@ -13,7 +16,6 @@ _BY_WORK = re.compile(
         | \.~lock\..*\#                                     # LibreOffice: the same
         | ~wr[ld]\d+\.tmp | \.\#.* | \..*\.sw[a-p]          # what Word, Emacs and Vim write into while a file is open
         | \.goutputstream-.{6}                              # GLib, in the middle of a save
-        | .*\.(db|db3|sqlite|sqlite3)-(wal|shm|journal)     # SQLite: worth something only with the one database it belongs to
         | \.nfs[0-9a-f]{16,} | \.fuse_hidden[0-9a-f]{16,}   # deleted on a network disk, but still open somewhere
         | \.ds_store | \._.* | thumbs\.db | desktop\.ini    # how a file manager likes to show the folder
     """,
@@ -33,3 +35,14 @@ def lock_names(name: str) -> tuple[str, ...]:
     Word writes ``~$`` over the first one or two letters of a longer name, Excel and PowerPoint before it.
     """
     return (f".~lock.{name}#", f"~${name}", f"~${name[1:]}", f"~${name[2:]}")
+
+
+def database_of(name: str) -> str | None:
+    """The database that ``name`` would belong to if it were one of the files that SQLite keeps beside a database, or None."""
+    stem, dash, end = name.rpartition("-")
+    return stem if stem and dash and end in ("wal", "shm", "journal") else None
+
+
+def beside_database(name: str) -> tuple[str, ...]:
+    """The names of the files that SQLite may keep beside the database ``name``."""
+    return (f"{name}-wal", f"{name}-shm", f"{name}-journal")

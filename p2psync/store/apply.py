@@ -7,17 +7,19 @@ it returns. What cannot be done now says why, and is tried again.
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
+from p2psync.engine.ignore import database_of
 from p2psync.engine.reconcile import Agreed, Apply
-from p2psync.store import carryout, naming, paths, versions
+from p2psync.store import carryout, naming, paths, sqlitefile, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.chunking import describe
+from p2psync.store.faults import reading
 from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
 from p2psync.store.locations import Location
 from p2psync.store.openfiles import OpenBy
@@ -25,6 +27,7 @@ from p2psync.store.paths import PathView
 from p2psync.store.preparing import Preparing
 from p2psync.store.root import FolderGone, NameTaken, Root, RootGone
 from p2psync.store.scan import Fresh, seen
+from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import Sealed, discard, sweep
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
@@ -63,6 +66,7 @@ class Applying:
         self._sources = sources
         self._arrivals = arrivals
         self._preparing = Preparing(books, sources, arrivals)
+        self._snapshots = Snapshots(books.state)
         self._beside = Beside(books, sources, self._preparing)
 
     def apply(self, jobs: Iterable[Job], worked: Worked) -> None:
@@ -130,9 +134,23 @@ class Applying:
                 worked.attention[job.path.text] = self._attention("name-collision", other=other)
                 return None
             self._beside.make_way(job, worked)
+        self._free_database(job)
         if isinstance(head.state, File):
             return self._file(job, head, head.state, agreed, worked)
         return self._folder(job, agreed) if isinstance(head.state, Folder) else self._gone(job, agreed, worked)
+
+    def _free_database(self, job: Job) -> None:
+        """See to it that what is brought to a path destroys no database, and is not destroyed by what one has left behind."""
+        root, parts, observed = job.location.open(), job.parts, job.view.observed
+        with suppress(FolderGone):
+            with root.dir_fd(parts[:-1]) as folder:
+                if sqlitefile.belongs(folder, parts[-1]):
+                    raise NameTaken(path=root.shown((*parts[:-1], database_of(parts[-1]) or "")))
+            if observed is not None and isinstance(observed.state, File):
+                with reading(root.shown(parts)):
+                    finished = self._snapshots.finish(root, parts, observed.state.content)
+                if finished:
+                    raise ChangedMeanwhile(path=root.shown(parts))
 
     def _file(self, job: Job, head: Head, state: File, agreed: Agreed, worked: Worked) -> "_Ready | PathView | None":
         root = job.location.open()
@@ -250,7 +268,11 @@ class Applying:
         by = f" by {who}" if who else ""
         if opened.since_ms:
             by += time.strftime(" since %H:%M", time.localtime(opened.since_ms / 1000))
-        worked.attention[job.path.text] = Attention("open-here", self._books.now_ms(), {"by": by}, who)
+        if opened.lock is None:
+            worked.attention[job.path.text] = Attention("open-here", self._books.now_ms(), {"by": by}, who)
+        else:
+            facts: dict[str, object] = {"by": by, "lock": escaped(opened.lock)}
+            worked.attention[job.path.text] = Attention("locked-here", self._books.now_ms(), facts, who)
         worked.again[job.path] = BUSY_AGAIN
 
     def _shown(self, job: Job) -> str:

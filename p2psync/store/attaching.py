@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from p2psync.engine.ignore import is_by_work
+from p2psync.engine.ignore import database_of, is_by_work
 from p2psync.engine.reconcile import Agreed
-from p2psync.store import paths, versions
+from p2psync.store import paths, sqlitefile, versions
 from p2psync.store.books import Books
 from p2psync.store.faults import read_fault
 from p2psync.store.lasting import make_place_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
+from p2psync.store.root import FolderGone, Root, RootGone
 from p2psync.values.content import Gone
 from p2psync.values.entry import Act, Entry, Op
 from p2psync.values.errors import BadPath, UserError
@@ -110,6 +111,7 @@ def attach(
     for path in wanted:
         _kind(path)
         _check_own(path, home)
+        _check_whole(path)
         _check_claims(path, books, others, [place for _, place in found])
         name = _name_for(path, attached)
         check_text(path)
@@ -281,6 +283,19 @@ def _name_for(path: Path, attached: Mapping[RelPath, Path]) -> RelPath:
     if namesake is not None:
         raise NameOnlyDiffers(name=name, other=namesake)
     return name
+
+
+def _check_whole(path: Path) -> None:
+    """Raises: ByWork: it is only a part of a database."""
+    if database_of(path.name) is None:
+        return
+    try:
+        with Root(path.parent).dir_fd(()) as folder:
+            part = sqlitefile.belongs(folder, path.name)
+    except (RootGone, FolderGone):
+        return
+    if part:
+        raise ByWork(name=escaped(path.name))
 
 
 def _fit(own: str, name: str) -> RelPath:

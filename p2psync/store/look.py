@@ -10,23 +10,30 @@ from pathlib import Path
 from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
-from p2psync.engine.ignore import is_by_work
-from p2psync.store import copies, listings, paths
+from p2psync.engine.ignore import beside_database, database_of, is_by_work
+from p2psync.engine.pauses import Pauses
+from p2psync.store import copies, listings, openfiles, paths, sqlitefile
 from p2psync.store.books import Books
+from p2psync.store.chunking import Sink
 from p2psync.store.lasting import make_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
-from p2psync.store.scan import Changing, Fresh, Nothing, Skipped, Unreadable, observe, walk
+from p2psync.store.scan import Changing, Fresh, Nothing, Result, Skipped, Unreadable, observe, walk
+from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath, UserError, parted
+from p2psync.values.errors import BadPath, P2psyncError, UserError, parted
 from p2psync.values.names import RelPath, escaped
 
 CHANGING_AGAIN = 0.25
-"""Seconds until a file that was written while it was read is looked at again."""
+"""Seconds until a file that could not be read as a whole is looked at again, at the soonest."""
+NAMED_AFTER = 1.0
+"""Seconds that a file is being written before somebody is looked for who does it: that costs milliseconds."""
+OFTEN_TORN = 3
+"""So often is a file read in vain before it is said that it does not pause."""
 UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
 ABSENT_AGAIN = 5.0
@@ -46,6 +53,20 @@ class _Reading:
             self.pieces.append((chunk, data))
         else:
             self.pieces.clear()
+
+    def whole(self, keep: Sink) -> Sink:
+        """Takes the chunks of a snapshot, all of which go to ``keep``: its bytes may stand in no file."""
+
+        def take(chunk: Chunk, data: bytes) -> None:
+            self.chunks.append(chunk)
+            keep(chunk, data)
+
+        return take
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.chunks.clear()
+        self.pieces.clear()
 
 
 def _unchanged(known: Observed | None, stamp: Stamp) -> bool:
@@ -73,6 +94,9 @@ class Look:
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
         self._keep = books.vault.keeping()
+        self._pauses: Pauses[Spot] = Pauses()
+        self._writers: dict[Spot, str] = {}
+        self._snapshots = Snapshots(books.state)
 
     # ---- which path is that?
 
@@ -84,7 +108,7 @@ class Look:
         """
         for location in self._books.locations().values():
             if location.single:
-                if where == location.path:
+                if where == location.path or (where.parent == location.path.parent and where.name in beside_database(location.path.name)):
                     return Spot(location.name, ())
             elif where == location.path or location.path in where.parents:
                 disk = where.relative_to(location.path).parts
@@ -148,7 +172,7 @@ class Look:
                     known = {disk: view for disk, view in known.items() if disk[: len(seen.parts)] != seen.parts}
                     continue
                 view = known.pop(seen.parts, None)
-                if view is not None and _unchanged(view.observed, seen.stamp):
+                if view is not None and _unchanged(view.observed, seen.stamp) and not seen.more:
                     self._vanishing.found(location, Spot(view.path, view.disk))
                     continue
                 try:
@@ -263,21 +287,13 @@ class Look:
             return self._survey_below(root, location, (), looked)
         view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
         known = view.observed if view.disk == spot.disk else None
+        database = self._database(root, location, spot)
+        if database is not None and view.observed is None:
+            return {database}
         reading = _Reading()
-        began = monotonic()
-        seen = observe(root, location.parts(spot.disk), known, time_ns(), reading)
-        for piece in reading.pieces:
-            self._keep(*piece)
-        if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
-            seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
         shown = "/".join((location.name.text, *spot.disk))
-        if isinstance(seen, Changing):
-            looked.again[spot] = CHANGING_AGAIN + monotonic() - began  # a large one is not read all the time
-            looked.attention[shown] = self._attention("still-written")
-            return set()
-        if isinstance(seen, Unreadable):
-            looked.attention[shown] = self._attention("unreadable", **_told(seen.reason))
-            looked.again[spot] = UNREADABLE_AGAIN
+        seen = self._see(root, location, spot, known, reading, looked)
+        if seen is None:
             return set()
         looked.attention[shown] = looked.attention[spot.path.text] = None
         if isinstance(seen, Nothing):
@@ -299,6 +315,76 @@ class Look:
         if seen.stamp.kind == "folder" and not _unchanged(view.observed, seen.stamp):
             return self._survey_below(root, location, spot.disk, looked)
         return set()
+
+    def _see(
+        self, root: Root, location: Location, spot: Spot, known: Observed | None, reading: _Reading, looked: Looked
+    ) -> Observed | Nothing | None:
+        """What stands at a spot; None when it cannot be told yet, which is said then, with when to look again."""
+        if (wait := self._pauses.wait(spot, monotonic())) > 0:
+            looked.again[spot] = wait  # something happened to it, and it was to be looked at before that
+            return None
+        shown = "/".join((location.name.text, *spot.disk))
+        seen = self._read(root, location.parts(spot.disk), spot, known, reading)
+        for piece in reading.pieces:
+            self._keep(*piece)
+        if isinstance(seen, Changing):
+            looked.again[spot] = max(CHANGING_AGAIN, self._pauses.wait(spot, monotonic()))
+            looked.attention[shown] = self._still_written(root, location, spot)
+            return None
+        self._pauses.settled(spot)
+        self._writers.pop(spot, None)
+        if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
+            seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
+        if isinstance(seen, Unreadable):
+            looked.attention[shown] = self._attention("unreadable", **_told(seen.reason))
+            looked.again[spot] = UNREADABLE_AGAIN
+            return None
+        return seen
+
+    def _read(self, root: Root, parts: tuple[str, ...], spot: Spot, known: Observed | None, reading: _Reading) -> Result:
+        """What stands at a spot, once it has settled: of a database at work, what SQLite says that it holds."""
+        now = time_ns()
+        size = known.state.content.size if known and isinstance(known.state, File) else 0
+
+        def ready(stamp: Stamp, is_written: bool) -> bool:
+            age = (time_ns() - stamp.mtime_ns) / 1e9
+            shrunk = stamp.size * 2 < size or not stamp.size
+            return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
+
+        began = monotonic()
+        seen: Result | None = self._snapshots.observe(root, parts, known, now, reading.whole(self._keep))
+        if seen is None:
+            reading.clear()
+            seen = observe(root, parts, known, now, reading, ready=ready)
+        if isinstance(seen, Changing) and not seen.unread:
+            self._pauses.torn(spot, monotonic() - began, monotonic())
+        return seen
+
+    def _still_written(self, root: Root, location: Location, spot: Spot) -> Attention:
+        """Why a file that somebody writes is not sent."""
+        if self._pauses.waited(spot, monotonic()) < NAMED_AFTER:
+            return self._attention("still-written", by="")
+        if spot not in self._writers:
+            try:
+                by = openfiles.is_open(root, location.parts(spot.disk))
+            except (OSError, P2psyncError):
+                by = None
+            self._writers[spot] = f" by {by.who}" if by and by.who else ""
+        code = "never-pauses" if self._pauses.times_torn(spot) >= OFTEN_TORN else "still-written"
+        return self._attention(code, by=self._writers[spot])
+
+    def _database(self, root: Root, location: Location, spot: Spot) -> Spot | None:
+        """The spot of the database that what stands at ``spot`` is only a part of."""
+        name = database_of(spot.disk[-1]) if spot.disk else None
+        if name is None:
+            return None
+        try:
+            with root.dir_fd(location.parts(spot.disk)[:-1]) as folder:
+                if not sqlitefile.belongs(folder, spot.disk[-1]):
+                    return None
+            return Spot(RelPath.from_disk(location.name.text, *spot.disk[:-1], name), (*spot.disk[:-1], name))
+        except (OSError, P2psyncError):  # what stands there then says itself why it cannot be looked at
+            return None
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:

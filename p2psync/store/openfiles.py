@@ -3,7 +3,8 @@
 Linux, three sources. A write lease (``fcntl(2)``, F_SETLEASE) is granted only when nobody else has the file open, whether to read, to
 write or as a live mapping, also under another name; it asks in microseconds and is given back at once. Where leases are refused
 (another user's file, network disks) the descriptors in /proc say what this account may see. Lock files speak for programs that read a
-file and close it: LibreOffice's ``.~lock.NAME#``, Microsoft Office's ``~$NAME``.
+file and close it: LibreOffice's ``.~lock.NAME#``, Microsoft Office's ``~$NAME``. A crashed program leaves its lock file behind: one that
+names this machine counts only while a LibreOffice runs here, where every process can be seen; of any other nobody can tell from here.
 
 What nobody can tell counts as not open. Our own descriptors never count: peers may be served from a file that is about to be replaced.
 
@@ -35,11 +36,15 @@ _LOCK_FILE = 1024
 
 @dataclass(frozen=True, slots=True)
 class OpenBy:
-    """Who has a file open: ``who`` fit for a sentence, if known; ``since_ms`` since 1970, if known; ``how`` it was noticed."""
+    """Who has a file open: ``who`` fit for a sentence, if known; ``since_ms`` since 1970, if known; ``how`` it was noticed.
+
+    ``lock`` is the name of the lock file that says so, if one does.
+    """
 
     who: str | None
     since_ms: int | None
     how: Literal["open", "lock file"]
+    lock: str | None = None
 
     def __str__(self) -> str:
         return f"open in {self.who}" if self.who else "open in another program"
@@ -101,6 +106,17 @@ def descriptor(fd: int, name: str) -> OpenBy | None:
     return None if complete else OpenBy("p2psync itself, which is still reading it", None, "open")
 
 
+def written(fd: int) -> bool:
+    """Whether somebody has the open file ``fd`` open for writing, also as a live mapping; False when nobody can tell.
+
+    It holds up nobody: readers do not come in the way of this lease, and it is given back at once.
+    """
+    lease = _take_lease(fd, for_reading=True)
+    if lease is Lease.GRANTED:
+        _give_back(fd)
+    return lease is Lease.REFUSED
+
+
 @contextmanager
 def held(fd: int) -> Iterator[Lease]:
     """While this lasts, and was granted, nobody can open the file: their ``open`` waits. So it has to be short."""
@@ -114,12 +130,12 @@ def held(fd: int) -> Iterator[Lease]:
 
 if sys.platform == "linux":
 
-    def _take_lease(fd: int) -> Lease:
+    def _take_lease(fd: int, *, for_reading: bool = False) -> Lease:
         try:
             # Somebody who opens the file makes the kernel signal us, by default with SIGIO, which would end the process. SIGURG is
             # ignored where nobody asked for it.
             fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK if for_reading else fcntl.F_WRLCK)
         except OSError as error:
             return Lease.REFUSED if error.errno == errno.EAGAIN else Lease.UNKNOWN
         return Lease.GRANTED
@@ -175,6 +191,16 @@ if sys.platform == "linux":
                 count += _same_file(os.fstat(int(entry)), wanted)
         return count
 
+    def _runs(*programs: str) -> bool:
+        """Whether a program whose name begins so runs on this machine; also when other users' processes are hidden from us."""
+        if not os.path.exists("/proc/1/comm"):  # the first process is always there
+            return True
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
+                if file.read().startswith(tuple(map(os.fsencode, programs))):
+                    return True
+        return False
+
     def _program(pid: str) -> str:
         """“soffice.bin (process 1234 of anna)”."""
         try:
@@ -186,7 +212,7 @@ if sys.platform == "linux":
 
 else:
 
-    def _take_lease(fd: int) -> Lease:
+    def _take_lease(fd: int, *, for_reading: bool = False) -> Lease:
         return Lease.UNKNOWN
 
     def _give_back(fd: int) -> None:
@@ -201,6 +227,10 @@ else:
 
     def _ours(wanted: os.stat_result) -> int:
         return 0
+
+    def _runs(*programs: str) -> bool:
+        """Whether such a program runs on this machine, which nobody can tell here."""
+        return True
 
 
 def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
@@ -222,17 +252,25 @@ def locked(folder: int, name: str) -> OpenBy | None:
     """
     libreoffice, *office = lock_names(name)
     found = _lock_file(folder, libreoffice)
-    if found:
-        return _libreoffice(*found)
+    if found and not _left_behind(found):
+        return _libreoffice(libreoffice, found)
     for lock in office:
         found = _lock_file(folder, lock)
         if found:
-            return OpenBy(_office_owner(found[0]) or "an Office program", found[1], "lock file")
+            return OpenBy(_office_owner(found.data) or "an Office program", found.written_ms, "lock file", lock)
     return None
 
 
-def _lock_file(folder: int, name: str) -> tuple[bytes, int] | None:
-    """The beginning of a lock file and the time it was written, in milliseconds since 1970."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The beginning of a lock file, when it was written (milliseconds since 1970), and whether surely no machine has it open now."""
+
+    data: bytes
+    written_ms: int
+    closed: bool = False
+
+
+def _lock_file(folder: int, name: str) -> _Found | None:
     try:
         stamp = stamp_at(folder, name)
     except OSError as error:
@@ -244,22 +282,29 @@ def _lock_file(folder: int, name: str) -> tuple[bytes, int] | None:
     try:
         fd = open_at(folder, name)
     except OSError:
-        return b"", stamp.mtime_ns // 1_000_000  # it may not be read, and is there all the same
+        return _Found(b"", stamp.mtime_ns // 1_000_000)  # it may not be read, and is there all the same
     try:
-        return os.pread(fd, _LOCK_FILE, 0), stamp.mtime_ns // 1_000_000
+        with held(fd) as lease:
+            return _Found(os.pread(fd, _LOCK_FILE, 0), stamp.mtime_ns // 1_000_000, lease is Lease.GRANTED)
     finally:
         os.close(fd)
 
 
-def _libreoffice(data: bytes, written_ms: int) -> OpenBy:
+def _left_behind(lock: _Found) -> bool:
+    """Whether LibreOffice made this lock file on this very machine (on a disk of its own, hence leases) and runs here no more."""
+    _name, _user, host = (*_fields(lock.data.decode("utf-8", "replace")), "", "")[:3]
+    return lock.closed and host == os.uname().nodename and not _runs("soffice", "oosplash")
+
+
+def _libreoffice(lock: str, found: _Found) -> OpenBy:
     """From ``NAME,USER,HOST,DD.MM.YYYY HH:MM,PROFILE;`` (LibreOffice, svl/source/misc/lockfilecommon.cxx)."""
-    fields = _fields(data.decode("utf-8", "replace"))
+    fields = _fields(found.data.decode("utf-8", "replace"))
     name, user, host, since = (*fields, "", "", "", "")[:4]
-    person = name or user
+    person, since_ms = name or user, found.written_ms
     who = "LibreOffice" + (f" by {escaped(person)}" if person else "") + (f" on {escaped(host)}" if host else "")
     with suppress(ValueError, OverflowError):
-        written_ms = int(datetime.strptime(since, "%d.%m.%Y %H:%M").timestamp() * 1000)
-    return OpenBy(who, written_ms, "lock file")
+        since_ms = int(datetime.strptime(since, "%d.%m.%Y %H:%M").timestamp() * 1000)
+    return OpenBy(who, since_ms, "lock file", lock)
 
 
 def _fields(text: str) -> list[str]:

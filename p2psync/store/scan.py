@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from p2psync.engine.ignore import is_by_work
+from p2psync.engine.ignore import database_of, is_by_work
+from p2psync.store import sqlitefile
 from p2psync.store.chunking import Sink, describe
 from p2psync.store.faults import CannotRead, DiskFailing, read_fault
+from p2psync.store.openfiles import written
 from p2psync.store.root import FolderGone, Folders, LinkInTheWay, NoPlainFile, Root, list_at, stamp_at, stamp_of
 from p2psync.values.content import Content, File, Folder, Listing, Observed, Stamp
 from p2psync.values.errors import BadPath
@@ -26,6 +28,9 @@ Parts: TypeAlias = tuple[str, ...]
 
 Listed: TypeAlias = Callable[[Content, Listing], None]
 """Takes the content of a file that was read and did not change meanwhile, with the list of its chunks."""
+
+Ready: TypeAlias = Callable[[Stamp, bool], bool]
+"""Whether a file with this stamp, which a program has open for writing or not, may be taken for what its program meant to save."""
 
 FRESH_NS = 2_000_000_000
 """The coarsest step in which a disk counts time: FAT's two seconds."""
@@ -43,7 +48,12 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Changing:
-    """The path changed while it was looked at, or somebody holds it so that it cannot be: look again in a moment."""
+    """The path changed while it was looked at, or somebody holds it so that it cannot be: look again in a moment.
+
+    ``unread``: it was not read at all, because it was not ready.
+    """
+
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +68,15 @@ Result: TypeAlias = Observed | Nothing | Changing | Unreadable
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something in a folder that was walked: a file, a folder, or (kind “other”) a link or a device, which is never shared."""
+    """Something in a folder that was walked: a file, a folder, or (kind “other”) a link or a device, which is never shared.
+
+    ``more``: it is a database beside which stands what it is not complete without, so that its stamp alone says nothing.
+    """
 
     parts: Parts
     path: RelPath
     stamp: Stamp
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +92,27 @@ class Skipped:
 
 
 def observe(
-    root: Root, parts: Parts, known: Observed | None, now_ns: int, sink: Sink | None = None, *, listed: Listed | None = None
+    root: Root,
+    parts: Parts,
+    known: Observed | None,
+    now_ns: int,
+    sink: Sink | None = None,
+    *,
+    listed: Listed | None = None,
+    ready: Ready | None = None,
 ) -> Result:
     """What stands at ``parts``; ``known``, unread, when its stamp still says so.
 
     ``now_ns`` is the time in nanoseconds since 1970. Of a file that is read, ``sink`` gets every chunk as it comes, even if the file then
     turns out to be ``Changing``, and ``listed`` gets the content and its chunk list once it is sure that the file did not change.
+    ``ready`` is asked before a file is read, and after it. What a program has open for writing is ``Fresh`` however old it seems: writes
+    through a mapping move the stamp late or never.
 
     Raises:
         RootGone: the root itself is not there, so nothing can be said.
     """
     with root.folders() as folders:
-        return _Eye(folders, now_ns, sink, listed).observe(parts, known)
+        return _Eye(folders, now_ns, sink, listed, ready).observe(parts, known)
 
 
 def observe_many(
@@ -120,7 +143,8 @@ def seen(stamp: Stamp, state: File | Folder, now_ns: int) -> Observed:
 def walk(root: Root, parts: Parts, ignore: Callable[[str], bool] = is_by_work) -> Iterator[Found | Skipped]:
     """Everything below the folder at ``parts``, without reading any file: a folder before what is in it, names sorted.
 
-    Names that ``ignore`` knows are left out silently; links are not followed; several names may amount to one ``RelPath.fold``.
+    Names that ``ignore`` knows are left out silently, and so are the parts of a database beside it; links are not followed;
+    several names may amount to one ``RelPath.fold``.
 
     Raises:
         RootGone: the root itself is not there.
@@ -145,12 +169,14 @@ def _look_into(folders: Folders, parts: Parts, ignore: Callable[[str], bool]) ->
         names = list_at(folders(parts))
     except OSError as error:
         raise read_fault(error, folders.root.shown(parts)) from error
-    return [_found((*parts, name), stamp) for name, stamp in names if not ignore(name)]
+    belonging = {name for name, _ in names if database_of(name) and sqlitefile.belongs(folders(parts), name)}
+    more = {database_of(name) for name in belonging if not name.endswith("-shm")}
+    return [_found((*parts, name), stamp, name in more) for name, stamp in names if not ignore(name) and name not in belonging]
 
 
-def _found(parts: Parts, stamp: Stamp) -> Found | Skipped:
+def _found(parts: Parts, stamp: Stamp, more: bool) -> Found | Skipped:
     try:
-        return Found(parts, RelPath.from_disk(*parts), stamp)
+        return Found(parts, RelPath.from_disk(*parts), stamp, more)
     except BadPath as error:
         return Skipped(parts, str(error), by_name=True)
 
@@ -161,6 +187,7 @@ class _Eye:
     now_ns: int
     sink: Sink | None
     listed: Listed | None
+    ready: Ready | None = None
 
     def observe(self, parts: Parts, known: Observed | None) -> Result:
         try:
@@ -190,12 +217,21 @@ class _Eye:
         fd = self.folders.root.open_in(folder, parts)
         try:
             before = stamp_of(os.fstat(fd))
+            if not self._is_ready(before, written(fd)):
+                return Changing(unread=True)
             content, listing = describe(fd, before.size, self.sink)
             after = stamp_of(os.fstat(fd))
+            open_still = written(fd)
         finally:
             os.close(fd)
         if before != after or content.size != after.size or stamp_at(folder, parts[-1]) != after:
             return Changing()
+        if not self._is_ready(after, open_still):
+            return Changing(unread=True)
         if self.listed is not None:
             self.listed(content, listing)
-        return seen(after, File(content, after.executable), self.now_ns)
+        state = File(content, after.executable)
+        return Fresh(after, state) if open_still else seen(after, state, self.now_ns)
+
+    def _is_ready(self, stamp: Stamp, is_written: bool) -> bool:
+        return self.ready is None or self.ready(stamp, is_written)

@@ -3,6 +3,9 @@
 Before: the file is still what the plan was based on, and a lease makes everybody who opens it wait. Then the two names are swapped in
 one step, so that the old file is not destroyed but stands under our name. After: if it is not the one that was looked at, or if
 somebody who had been waiting has it open now, the names are swapped back and nothing has happened.
+
+No file changes hands while the log or the journal of a database stands beside its name that SQLite would apply to the file put there:
+it would destroy it.
 """
 
 import errno
@@ -12,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import replace as changed
 from typing import TypeAlias
 
-from p2psync.store import openfiles
+from p2psync.store import openfiles, sqlitefile
 from p2psync.store.openfiles import Lease, OpenBy
 from p2psync.store.renaming import rename_new, swap
-from p2psync.store.root import NoPlainFile, open_at, stamp_at
+from p2psync.store.root import NameTaken, NoPlainFile, open_at, stamp_at
 from p2psync.values.content import Stamp
 from p2psync.values.errors import MandateError
 
@@ -44,8 +47,10 @@ def put_new(source: int, staged: str, target: int, name: str, shown: str) -> Non
     """Gives ``staged`` in the open folder ``source`` its ``name`` in ``target``, where nothing may stand.
 
     Raises:
-        ChangedMeanwhile: something does by now. OSError.
+        ChangedMeanwhile: something does by now. NameTaken: what a database left there stands beside it. OSError.
     """
+    if half := sqlitefile.hot_half(target, name):
+        raise NameTaken(path=shown.removesuffix(name) + half)
     try:
         rename_new(source, staged, target, name)
     except FileExistsError:
@@ -138,6 +143,8 @@ def _look_and_do(
     fd: int, folder: int, name: str, expected: Stamp, shown: str, forth: Callable[[], _Place | None], lease: Lease
 ) -> _Place | None:
     if stamp_at(folder, name) != expected or os.fstat(fd).st_ino != expected.inode:
+        raise ChangedMeanwhile(path=shown)
+    if sqlitefile.hot_half(folder, name):  # it was written to by way of its log since it was looked at
         raise ChangedMeanwhile(path=shown)
     if lease is Lease.GRANTED and openfiles.awaited(fd):  # doing it and taking it back would show the new version for a moment
         raise BusyFile(path=shown, by=OpenBy(None, None, "open"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2psync.engine.ignore import is_by_work, lock_names
+from p2psync.engine.ignore import beside_database, database_of, is_by_work, lock_names
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,6 @@ from p2psync.engine.ignore import is_by_work, lock_names
         ".#notes.txt",
         ".notes.txt.swp",
         ".goutputstream-A1B2C3",
-        "compta.db-wal",
-        "Compta.SQLite-shm",
-        "x.sqlite3-journal",
         ".nfs000000000012d687000000a1",
         ".fuse_hidden0000000600000001",
         ".DS_Store",
@@ -39,6 +36,7 @@ def test_by_work(name: str) -> None:
     [
         "Bilan.xlsx",
         "compta.db",
+        "compta.db-wal",
         "grand-journal",
         "2026-journal",
         "banque.2026-journal",
@@ -62,3 +60,9 @@ def test_lock_files_of_a_name_are_by_work() -> None:
     names = lock_names("Manuel.docx")
     assert names == (".~lock.Manuel.docx#", "~$Manuel.docx", "~$anuel.docx", "~$nuel.docx")
     assert all(map(is_by_work, names))
+
+
+def test_a_name_tells_which_database_it_might_belong_to() -> None:
+    assert all(database_of(name) == "compta.db" for name in beside_database("compta.db"))
+    assert database_of("grand-journal") == "grand"
+    assert [database_of(name) for name in ("-wal", "wal", "compta.db", "compta.db-wals", "")] == [None] * 5

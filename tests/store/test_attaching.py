@@ -147,9 +147,16 @@ def test_names_that_another_system_could_not_store(anna: Desk, files: Path, name
     assert "Rename it" in refused(anna, NameUnfit, made(files / name))
 
 
-@pytest.mark.parametrize("name", ["~$Bilan.xlsx", ".~lock.a.ods#", "books.sqlite-wal", ".DS_Store", "~wrd0001.tmp"])
+@pytest.mark.parametrize("name", ["~$Bilan.xlsx", ".~lock.a.ods#", ".DS_Store", "~wrd0001.tmp"])
 def test_what_programs_leave_beside_a_file(anna: Desk, files: Path, name: str) -> None:
     refused(anna, ByWork, made(files / name))
+
+
+def test_a_part_of_a_database_is_not_attached_without_it(anna: Desk, files: Path) -> None:
+    made(files / "compta").write_bytes(b"SQLite format 3\0")
+    made(files / "grand").write_text("no database")
+    refused(anna, ByWork, made(files / "compta-wal"))
+    assert attach(anna, made(files / "grand-journal")) == ["grand-journal"]
 
 
 def test_our_own_names_are_not_shared(anna: Desk, files: Path) -> None:

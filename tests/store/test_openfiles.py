@@ -160,7 +160,7 @@ def test_libreoffice_says_who_and_since_when(root: Root) -> None:
     (root.path / ".~lock.a#").write_text(r"Müller\, Anna,anna,kiosk,24.11.2026 09:12,file:///home/anna/.config/libreoffice/4;")
     found = is_open(root, ("a",))
     since = int(datetime(2026, 11, 24, 9, 12).timestamp() * 1000)
-    assert found == OpenBy("LibreOffice by Müller, Anna on kiosk", since, "lock file")
+    assert found == OpenBy("LibreOffice by Müller, Anna on kiosk", since, "lock file", ".~lock.a#")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_libreoffice_says_who_and_since_when(root: Root) -> None:
 def test_a_strange_lock_file_still_locks_and_cannot_hurt(root: Root, text: bytes, who: str) -> None:
     (root.path / ".~lock.a#").write_bytes(text)
     os.utime(root.path / ".~lock.a#", ns=(10**18, 10**18))
-    assert is_open(root, ("a",)) == OpenBy(who, 10**12, "lock file")
+    assert is_open(root, ("a",)) == OpenBy(who, 10**12, "lock file", ".~lock.a#")
 
 
 @pytest.mark.parametrize("name", ["~$Budget.docx", "~$udget.docx", "~$dget.docx"])
@@ -187,7 +187,40 @@ def test_office_says_who(root: Root, name: str) -> None:
     (root.path / name).write_bytes(owner.ljust(162, b"\0"))
     found = is_open(root, ("Budget.docx",))
     assert found is not None
-    assert (found.who, found.how) == ("Anné", "lock file")
+    assert (found.who, found.how, found.lock) == ("Anné", "lock file", name)
+
+
+def test_a_lock_file_that_a_crash_left_on_this_machine_locks_no_more(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = root.path / ".~lock.a#"
+    running: list[bool] = []
+    monkeypatch.setattr(openfiles, "_runs", lambda *programs: bool(running))
+    lock.write_text(f",anna,{os.uname().nodename},24.11.2026 09:12,file:///home/anna/.config/libreoffice/4;")
+    assert is_open(root, ("a",)) is None
+    running.append(True)
+    assert is_open(root, ("a",)) is not None
+    running.clear()
+    with lock.open():  # somebody is at it: this one was not left behind
+        assert is_open(root, ("a",)) is not None
+    lock.write_text(",anna,elsewhere,24.11.2026 09:12,file:///home/anna/.config/libreoffice/4;")
+    assert is_open(root, ("a",)) is not None, "of another machine nobody can tell from here"
+
+
+def test_what_runs_on_this_machine(forked: Callable[..., Any]) -> None:
+    own = Path("/proc/self/comm").read_text().strip()
+    assert openfiles._runs(own)
+    assert not openfiles._runs("no-such-program")
+
+
+@pytest.mark.parametrize(("how", "expected"), [("r", False), ("w", True), ("m", False), ("wm", True)])
+def test_who_writes_is_told_from_who_reads(root: Root, held_open: Holder, how: str, expected: bool) -> None:
+    fd = root.open_read(("a",))
+    try:
+        assert not openfiles.written(fd)
+        with held_open(root.path / "a", how):
+            assert openfiles.written(fd) == expected
+        assert not openfiles.written(fd)
+    finally:
+        os.close(fd)
 
 
 def test_a_strange_office_lock_file_still_locks(root: Root) -> None:
@@ -210,7 +243,7 @@ def test_a_name_that_leaves_no_room_for_a_lock_file(root: Root) -> None:
 
 
 def test_without_leases_the_descriptors_speak(root: Root, held_open: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openfiles, "_take_lease", lambda fd: Lease.UNKNOWN)
+    monkeypatch.setattr(openfiles, "_take_lease", lambda fd, **how: Lease.UNKNOWN)
     assert is_open(root, ("a",)) is None
     with held_open(root.path / "a", "m") as program:
         found = is_open(root, ("a",))
