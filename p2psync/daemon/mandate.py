@@ -18,7 +18,7 @@ from p2psync.daemon.troubles import Troubles
 from p2psync.edge.watcher import Changes, Watch, Watcher
 from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
-from p2psync.engine.ignore import beside_database
+from p2psync.engine.ignore import database_of, halves_of
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
 from p2psync.store import addresses, figures, listings, versions
@@ -260,7 +260,7 @@ class Mandate:
             await self._watcher.unwatch(self._watches.pop(name)[1])
         for name, location in wanted.items():
             if name not in self._watches:
-                only = {location.path.name, *beside_database(location.path.name)} if location.single else None
+                only = {location.path.name, *halves_of(location.path.name)} if location.single else None
                 watch = await self._watcher.watch(location.root, recursive=not location.single, only=only)
                 self._watches[name] = (location.path, watch)
                 self._surveys.add(name)
@@ -288,7 +288,8 @@ class Mandate:
             self._unfit[where] = e
             return
         if spot is not None:
-            self._settling.touched(spot, now, closed=closed)
+            # Whoever reads a database, and be it ourselves, opens and closes its log as if to write: only a pause says something.
+            self._settling.touched(spot, now, closed=closed and database_of(where.name) is None)
 
     def rescan(self) -> None:
         """Survey everything now, and try again what could not be done."""

@@ -43,6 +43,6 @@ def database_of(name: str) -> str | None:
     return stem if stem and dash and end in ("wal", "shm", "journal") else None
 
 
-def beside_database(name: str) -> tuple[str, ...]:
-    """The names of the files that SQLite may keep beside the database ``name``."""
-    return (f"{name}-wal", f"{name}-shm", f"{name}-journal")
+def halves_of(database: str) -> tuple[str, str]:
+    """The names of the log and of the journal without which the ``database`` may be incomplete."""
+    return f"{database}-wal", f"{database}-journal"

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
-from p2psync.engine.ignore import beside_database, database_of, is_by_work
+from p2psync.engine.ignore import database_of, halves_of, is_by_work
 from p2psync.engine.pauses import Pauses
 from p2psync.store import copies, listings, openfiles, paths, sqlitefile
 from p2psync.store.books import Books
@@ -108,7 +108,7 @@ class Look:
         """
         for location in self._books.locations().values():
             if location.single:
-                if where == location.path or (where.parent == location.path.parent and where.name in beside_database(location.path.name)):
+                if where == location.path or (where.parent == location.path.parent and where.name in halves_of(location.path.name)):
                     return Spot(location.name, ())
             elif where == location.path or location.path in where.parents:
                 disk = where.relative_to(location.path).parts
@@ -289,7 +289,7 @@ class Look:
         known = view.observed if view.disk == spot.disk else None
         database = self._database(root, location, spot)
         if database is not None and view.observed is None:
-            return {database}
+            return set() if spot.disk[-1].endswith("-shm") else {database}  # the index of a log says nothing, and reading moves it
         reading = _Reading()
         shown = "/".join((location.name.text, *spot.disk))
         seen = self._see(root, location, spot, known, reading, looked)
@@ -352,7 +352,7 @@ class Look:
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
         began = monotonic()
-        seen: Result | None = self._snapshots.observe(root, parts, known, now, reading.whole(self._keep))
+        seen: Result | None = self._snapshots.observe(root, parts, known, reading.whole(self._keep))
         if seen is None:
             reading.clear()
             seen = observe(root, parts, known, now, reading, ready=ready)

@@ -5,8 +5,8 @@ what the database will be once its log is written back. Making it writes nothing
 not there, and holds up the programs that work on it for milliseconds at most (store/snapshotter). What a program that died left half done
 is finished in a copy of ours.
 
-A snapshot is only ``Fresh``: that the database has the same stamp proves nothing while its log grows. Which stamps of all its files the
-last snapshot was made under is remembered here, in memory; after a start one more snapshot is made, and it has the same bytes.
+A snapshot is only ``Fresh``: that the database has the same stamp proves nothing while its log grows. In which state of all its files the
+last snapshot was made is remembered here, in memory; after a start one more snapshot is made, and it has the same bytes.
 """
 
 import os
@@ -17,16 +17,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+from p2psync.engine.ignore import halves_of
 from p2psync.store import snapshotter, sqlitefile
 from p2psync.store.chunking import Sink, describe
+from p2psync.store.faults import read_fault
 from p2psync.store.openfiles import Lease, held, open_in
-from p2psync.store.root import Root, open_at, stamp_at
-from p2psync.store.scan import FRESH_NS, Changing, Fresh, Unreadable
-from p2psync.store.sqlitefile import HALVES, Halves
+from p2psync.store.root import FolderGone, Root, open_at, stamp_at
+from p2psync.store.scan import Changing, Fresh, Unreadable
+from p2psync.store.sqlitefile import Halves
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
-from p2psync.values.content import Content, File, Observed
+from p2psync.values.content import Content, File, Observed, Stamp
 from p2psync.values.errors import P2psyncError, UserError
 
 _PREFIX = "snapshot-"
@@ -55,27 +58,33 @@ class Snapshots:
         for left in state.glob(f"{_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def observe(
-        self, root: Root, parts: tuple[str, ...], known: Observed | None, now_ns: int, sink: Sink
-    ) -> Observed | Changing | Unreadable | None:
+    def observe(self, root: Root, parts: tuple[str, ...], known: Observed | None, sink: Sink) -> Observed | Changing | Unreadable | None:
         """What the database at ``parts`` holds; None when it is none, or one whose file says everything, and can be read like any other.
 
         ``known`` and ``sink`` as in ``scan.observe``.
+
+        Raises:
+            RootGone, LinkInTheWay, CannotRead, DiskFailing, and what ``sink`` raises.
         """
+        with suppress(OSError, P2psyncError), root.dir_fd(parts[:-1]) as folder:
+            if not sqlitefile.is_database(folder, parts[-1]):
+                return None
         try:
             with root.dir_fd(parts[:-1]) as folder:
                 found = sqlitefile.look(folder, parts[-1])
                 if found is None or not _needs_sqlite(folder, parts[-1], found):
                     return None
-                return self._observe(root, parts, folder, found, known, now_ns, sink)
-        except (OSError, P2psyncError):
-            return None  # whoever reads it like any other file meets the same, and says so
+                return self._observe(root, parts, folder, found, known, sink)
+        except (FileNotFoundError, BlockingIOError, FolderGone):
+            return Changing()
+        except OSError as error:
+            return Unreadable(str(read_fault(error, root.shown(parts))))
 
     def _observe(
-        self, root: Root, parts: tuple[str, ...], folder: int, found: Halves, known: Observed | None, now_ns: int, sink: Sink
+        self, root: Root, parts: tuple[str, ...], folder: int, found: Halves, known: Observed | None, sink: Sink
     ) -> Observed | Changing | Unreadable | None:
         key = str(root.path), parts
-        same = known is not None and known.stamp == found.database
+        same = known is not None and isinstance(known.state, File) and known.stamp == _stamp(found, known.state.content)
         if same and (self._under.get(key) == found or not (found.hot or isinstance(known, Fresh))):
             assert known is not None
             return known
@@ -87,9 +96,8 @@ class Snapshots:
         stamp = stamp_at(folder, parts[-1])
         if stamp is None or stamp.inode != found.database.inode:
             return Changing()
-        if now_ns - found.newest_ns > FRESH_NS:  # otherwise one more write could leave all stamps as they are
-            self._under[key] = found
-        return Fresh(found.database, File(content, found.database.executable))
+        self._under[key] = found
+        return Fresh(_stamp(found, content), File(content, found.database.executable))
 
     def finish(self, root: Root, parts: tuple[str, ...], content: Content) -> bool:
         """Have SQLite finish what a program that died left half done with the database at ``parts``, as the next program to open it
@@ -141,9 +149,10 @@ class Snapshots:
             return
         with self._room() as room:
             copy = room / "database"
-            for end in ("", *HALVES):
+            names = zip((parts[-1], *halves_of(parts[-1])), (copy.name, *halves_of(copy.name)), strict=True)
+            for name, kept in names:
                 with suppress(FileNotFoundError):
-                    _copy_file(folder, parts[-1] + end, Path(f"{copy}{end}"))
+                    _copy_file(folder, name, room / kept)
             if sqlitefile.look(folder, parts[-1]) != found:
                 yield Changing()
                 return
@@ -158,6 +167,11 @@ class Snapshots:
     def _room(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self._state, prefix=_PREFIX) as room:
             yield Path(room)
+
+
+def _stamp(found: Halves, content: Content) -> Stamp:
+    """That of the database, but for the size, which is that of what it holds: where the two differ, nothing is replaced by this stamp."""
+    return replace(found.database, size=content.size)
 
 
 def _needs_sqlite(folder: int, name: str, found: Halves) -> bool:

@@ -11,9 +11,10 @@ first transaction runs; and when there is no ``NAME``, as after somebody deleted
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
-from p2psync.engine.ignore import database_of
+from p2psync.engine.ignore import database_of, halves_of
 from p2psync.store.root import NoPlainFile, open_at, stamp_at
 from p2psync.values.content import Stamp
 
@@ -22,28 +23,38 @@ _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 _INDEX = b"\x18\xe2\x2d\x00", b"\x00\x2d\xe2\x18"
 """The version 3007000 of the index, in the byte order of the machine."""
-_BEGINNING = 100
-"""Bytes of the header of a database."""
-
-HALVES = ("-wal", "-journal")
-"""What a database may be incomplete without."""
+_BEGINNING, _INDEX_HEADER = 100, 48
+"""Bytes of the header of a database, and of that of the index (https://www.sqlite.org/walformat.html, 2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """A database as the disk shows it: its stamp, those of its log and its journal, and whether it is kept with a log."""
+    """A database as the disk shows it: its stamp, those of its log and its journal, and whether it is kept with a log.
+
+    ``hot``: log or journal hold something that the database itself does not say. ``state``: what SQLite itself tells two states of one
+    database apart by, however soon they follow one another: the change counter in its header, and the header of the index of its log.
+    """
 
     database: Stamp
     log: Stamp | None
     journal: Stamp | None
     logged: bool
     hot: bool
-    """Whether log or journal hold something that the database itself does not say."""
+    state: bytes
 
     @property
     def newest_ns(self) -> int:
         """When something in it was last written, in nanoseconds since 1970."""
         return max(stamp.mtime_ns for stamp in (self.database, self.log, self.journal) if stamp)
+
+
+def is_database(folder: int, name: str) -> bool:
+    """Whether ``name`` in the open ``folder`` begins like an SQLite database.
+
+    Raises:
+        OSError, NoPlainFile: it cannot be told.
+    """
+    return _beginning(folder, name, _BEGINNING).startswith(_HEADER)
 
 
 def look(folder: int, name: str) -> Halves | None:
@@ -56,8 +67,11 @@ def look(folder: int, name: str) -> Halves | None:
     stamp = stamp_at(folder, name)
     if not head.startswith(_HEADER) or stamp is None:
         return None
-    log, journal = (_stamp(folder, name + half) for half in HALVES)
-    return Halves(stamp, log, journal, head[18:19] == b"\2", hot_half(folder, name) is not None)
+    log, journal = (_stamp(folder, half) for half in halves_of(name))
+    state = head[24:28]
+    with suppress(PermissionError, NoPlainFile):
+        state += _beginning(folder, f"{name}-shm", _INDEX_HEADER)
+    return Halves(stamp, log, journal, head[18:19] == b"\2", hot_half(folder, name) is not None, state)
 
 
 def hot_half(folder: int, name: str) -> str | None:
@@ -66,10 +80,10 @@ def hot_half(folder: int, name: str) -> str | None:
     Raises:
         OSError: it cannot be told.
     """
-    for half, magic in zip(HALVES, (_LOG, (_JOURNAL,)), strict=True):
-        stamp = _stamp(folder, name + half)
-        if stamp and stamp.kind == "file" and stamp.size and _beginning(folder, name + half, 8).startswith(magic):
-            return name + half
+    for half, magic in zip(halves_of(name), (_LOG, (_JOURNAL,)), strict=True):
+        stamp = _stamp(folder, half)
+        if stamp and stamp.kind == "file" and stamp.size and _beginning(folder, half, 8).startswith(magic):
+            return half
     return None
 
 

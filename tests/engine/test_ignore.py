@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2psync.engine.ignore import beside_database, database_of, is_by_work, lock_names
+from p2psync.engine.ignore import database_of, halves_of, is_by_work, lock_names
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,6 @@ def test_lock_files_of_a_name_are_by_work() -> None:
 
 
 def test_a_name_tells_which_database_it_might_belong_to() -> None:
-    assert all(database_of(name) == "compta.db" for name in beside_database("compta.db"))
+    assert all(database_of(name) == "compta.db" for name in (*halves_of("compta.db"), "compta.db-shm"))
     assert database_of("grand-journal") == "grand"
     assert [database_of(name) for name in ("-wal", "wal", "compta.db", "compta.db-wals", "")] == [None] * 5

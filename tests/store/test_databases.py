@@ -53,6 +53,7 @@ class Program:
 
 @contextmanager
 def working(path: Path, *statements: str) -> Iterator[Program]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     program = Program(path)
     try:
         program(*statements)
@@ -114,6 +115,9 @@ def versions_of(desk: Desk, name: str) -> int:
 INSERT = "INSERT INTO entries (amount) VALUES ('new')"
 
 
+LONG = "INSERT INTO entries VALUES ('" + "x" * 1000 + "')"
+
+
 @pytest.mark.parametrize("mode", ["WAL", "DELETE", "TRUNCATE", "PERSIST"])
 def test_what_a_program_saved_is_sent_while_it_has_the_database_open(anna: Desk, luc: Desk, mode: str) -> None:
     books = made(anna.folder / "books", mode)
@@ -132,6 +136,18 @@ def test_what_a_program_saved_is_sent_while_it_has_the_database_open(anna: Desk,
     meet(anna, luc)
     assert versions_of(anna, "books") == known, "closing it changed nothing, so there is nothing to send"
     assert (luc.folder / "books").read_bytes() == books.read_bytes()
+
+
+@pytest.mark.parametrize("number", [1, 500])
+def test_what_is_larger_than_the_file_that_it_is_in(anna: Desk, luc: Desk, number: int) -> None:
+    """A log that was never written back: the file itself has a page or two."""
+    with working(anna.folder / "books", "PRAGMA journal_mode = WAL", "CREATE TABLE entries (text)", *[LONG] * number):
+        assert (anna.folder / "books").stat().st_size <= 4096
+        anna.attach(anna.folder / "books")
+        meet(luc, anna)
+        assert rows(luc.folder / "books") == number
+    meet(anna, luc)
+    assert versions_of(anna, "books") == 1
 
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
