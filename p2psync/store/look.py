@@ -106,16 +106,19 @@ class Look:
         Raises:
             BadPath: it is inside an attached folder, but its name cannot be shared.
         """
+        half = None
         for location in self._books.locations().values():
             if location.single:
-                if where == location.path or (where.parent == location.path.parent and where.name in halves_of(location.path.name)):
+                if where == location.path:
                     return Spot(location.name, ())
+                if where.parent == location.path.parent and where.name in halves_of(location.path.name):
+                    half = Spot(location.name, ())
             elif where == location.path or location.path in where.parents:
                 disk = where.relative_to(location.path).parts
                 if any(is_by_work(name) for name in disk) or disk in self._copies_in(location):
                     return None
                 return Spot(RelPath.from_disk(location.name.text, *disk), disk)
-        return None
+        return half
 
     def look_at_unfit(self, where: Path, fault: BadPath, looked: Looked) -> None:
         """Note something whose name cannot be shared, or that it is no longer there."""

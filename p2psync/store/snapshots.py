@@ -35,6 +35,8 @@ from p2psync.values.errors import P2psyncError, UserError
 _PREFIX = "snapshot-"
 _PATIENCE_S = 120.0
 """After which a snapshot is given up: a disk that hangs, or a database that is larger than this machine copies in that time."""
+_SHARE = 5
+"""So many times as long as a snapshot took lies between it and the next one: a large database is not copied all the time."""
 _PAUSE_NS = 800_000_000
 """Two files that others may write are copied together only when both have been at rest for so long."""
 
@@ -55,6 +57,7 @@ class Snapshots:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._under: dict[tuple[str, tuple[str, ...]], Halves] = {}
+        self._rests: dict[tuple[str, tuple[str, ...]], float] = {}
         for left in state.glob(f"{_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -89,10 +92,15 @@ class Snapshots:
             assert known is not None
             return known
         self._under.pop(key, None)
+        began = time.monotonic()
+        if began < self._rests.get(key, 0.0):
+            return Changing(unread=True)
         with self._copy(root, parts, folder, found) as copy:
             if not isinstance(copy, Path):
                 return None if isinstance(copy, _NoDatabase) and not found.hot else copy
             content = _content(copy, sink)
+        ended = time.monotonic()
+        self._rests[key] = ended + _SHARE * (ended - began)
         stamp = stamp_at(folder, parts[-1])
         if stamp is None or stamp.inode != found.database.inode:
             return Changing()

@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 DONE, BUSY, FAILED, NO_DATABASE = 0, 3, 4, 5
 
-STEPS = ((2_000, 1.0), (8_000, 1.0), (32_000, 3.0))
+STEPS = ((200, 0.5), (1_000, 0.5), (4_000, 1.0), (32_000, 3.0))
 """Pages copied under one lock, and seconds that such steps are tried: a program that writes in between makes the copy begin again. Where
-there is no write-ahead log its writes wait for the lock, a few milliseconds for 2,000 pages (8 MB), so the steps grow only when they must.
+there is no write-ahead log its writes wait for the lock, about a millisecond for 200 pages, so the steps grow only when they must.
 """
 _BREATH_S = 0.002
 """Between two steps, so that others get at their lock."""
@@ -61,26 +61,27 @@ def main(words: list[str]) -> int:
 
 def _backup(path: str, target: str) -> None:
     source = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=1.0)
-    copy = sqlite3.connect(target, isolation_level=None)
-    copy.execute("PRAGMA journal_mode = OFF")
-    copy.execute("PRAGMA synchronous = OFF")
     logged = source.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     if logged:  # what is read from here on is what was there now, and nobody waits for us
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    _in_steps(source, copy)
-    copy.close()
+    _in_steps(source, target)
     _restore_header(path, target)
     source.close()
 
 
-def _in_steps(source: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+def _in_steps(source: sqlite3.Connection, target: str) -> None:
     for pages, patience in STEPS:
+        copy = sqlite3.connect(target, isolation_level=None)
+        copy.execute("PRAGMA journal_mode = OFF")
+        copy.execute("PRAGMA synchronous = OFF")
         try:
             source.backup(copy, pages=pages, progress=_Breathing(patience), sleep=0.01)
             return
         except _Late:
-            continue
+            os.unlink(target)  # half a copy, which nothing can be added to
+        finally:
+            copy.close()
     raise _Late
 
 

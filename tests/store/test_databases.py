@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from p2psync.store.snapshots import Snapshots
 from tests.lan.desks import Desk, fast_place
 
 PROGRAM = """
@@ -203,6 +204,61 @@ def test_what_a_crashed_program_left_is_taken_along_and_then_replaced_as_a_whole
     assert books.read_bytes() == (luc.folder / "books").read_bytes()
     assert rows(books) == 100
     assert versions_of(anna, "books") == versions_of(luc, "books")
+
+
+def test_killed_while_what_a_crashed_program_left_is_being_finished(anna: Desk, luc: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between SQLite's recovery and the replacement: the same version stands there, and there is nothing new to tell."""
+
+    class Killed(BaseException):
+        pass
+
+    books = made(anna.folder / "books", "WAL")
+    anna.attach(books)
+    program = Program(books)
+    program(INSERT)
+    program.crash()
+    meet(anna, luc, anna)
+    with closing(sqlite3.connect(luc.folder / "books", isolation_level=None)) as theirs:
+        theirs.execute("DELETE FROM entries WHERE id <= 100")
+    luc.settle()
+    finish = Snapshots.finish
+
+    def killed(*args: Any) -> bool:
+        if finish(*args):
+            raise Killed
+        return False
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Snapshots, "finish", killed)
+        meet(anna, luc)
+    assert rows(books) == 201
+    assert os.listdir(anna.folder) == ["books"]
+    anna.restart()
+    meet(anna, luc)
+    assert rows(books) == 101
+    assert versions_of(anna, "books") == 3
+    assert anna.conflicts() == set()
+
+
+def test_what_an_earlier_run_left_of_a_snapshot_is_removed(anna: Desk) -> None:
+    left = anna.books.state / "snapshot-x"
+    left.mkdir()
+    (left / "database").write_text("half of it")
+    anna.restart()
+    assert not left.exists()
+
+
+def test_a_large_database_is_not_copied_all_the_time(anna: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2psync.store.snapshots._SHARE", 1000)
+    books = made(anna.folder / "books", "WAL")
+    with working(books, INSERT) as program:
+        anna.attach(books)
+        program(INSERT)
+        attention = anna.settle(patience=0.0).attention["books"]
+        assert attention is not None and attention.code == "still-written"
+        assert versions_of(anna, "books") == 1
+    anna.settle()
+    assert versions_of(anna, "books") == 2, "when it is closed it is a file like any other"
 
 
 def test_rows_that_are_only_in_a_log_are_never_replaced_unseen(anna: Desk, luc: Desk) -> None:
