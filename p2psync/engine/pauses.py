@@ -29,13 +29,16 @@ T = TypeVar("T")
 
 @dataclass
 class _Waiting:
-    """Something that has not settled: since when, with which stamp since when, how often it was read in vain, and when it may be again."""
+    """Something that has not settled: since when, with which stamp since when, how often it was read in vain; when it is worth a look
+    again, and until when it is not to be read whatever a look would say.
+    """
 
     since: float
     stamp: Hashable = None
     unchanged_since: float = 0.0
     torn: int = 0
-    not_before: float = 0.0
+    due: float = 0.0
+    rests_until: float = 0.0
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Pauses(Generic[T]):
         is much smaller than it was (``shrunk``) or not.
         """
         if shrunk and not written and 0 <= age < HALF_THERE:
-            self._waiting.setdefault(thing, _Waiting(now)).not_before = now + HALF_THERE - age + 0.01
+            self._waiting.setdefault(thing, _Waiting(now)).due = now + HALF_THERE - age + 0.01
             return False
         if not written:
             return True
@@ -60,7 +63,7 @@ class Pauses(Generic[T]):
             return True
         if now - state.since >= LONGEST and age >= AT_REST:
             return True
-        state.not_before = now + (
+        state.due = now + (
             AT_REST if now - state.since >= LONGEST else min(QUIET - max(age, 0.0), state.since + LONGEST - now) + 0.01
         )
         return False
@@ -70,11 +73,15 @@ class Pauses(Generic[T]):
         state = self._waiting.setdefault(thing, _Waiting(now - took))
         state.torn += 1
         wait = min(TORN_AGAIN * 2 ** min(state.torn - 1, 10), TORN_LONGEST, max(1.0, _SHARE * took))
-        state.not_before = now + wait
+        state.rests_until = now + wait
+
+    def rests(self, thing: T, now: float) -> float:
+        """How long ``thing`` is not to be read, since it was read in vain; 0 or less: it may be."""
+        return self._waiting[thing].rests_until - now if thing in self._waiting else 0.0
 
     def wait(self, thing: T, now: float) -> float:
-        """How long ``thing`` is not to be read; 0 or less: it may be."""
-        return self._waiting[thing].not_before - now if thing in self._waiting else 0.0
+        """In how many seconds ``thing`` is worth another look."""
+        return max(self._waiting[thing].due - now, self.rests(thing, now)) if thing in self._waiting else 0.0
 
     def waited(self, thing: T, now: float) -> float:
         """For how long ``thing`` has not settled."""

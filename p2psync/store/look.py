@@ -242,6 +242,7 @@ class Look:
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
         self._went: set[tuple[str, ...]] = set()
+        self._logs: set[tuple[str, ...]] = set()
         self._keep = self._books.vault.keeping()
         ours = self._copies_in(location)
         queue, done = list(spots), set(spots)
@@ -264,7 +265,7 @@ class Look:
         """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
         views = {location.parts(view.disk): view for view in notes.values()}
         folders = {parts for view in notes.values() for parts in self._new_around(location, view)}
-        for parts, why in make_lasting(root, [*folders, *views], self._went).items():
+        for parts, why in make_lasting(root, [*folders, *views, *self._logs], self._went).items():
             if parts in views:
                 view = views[parts]
                 del notes[view.path]
@@ -323,8 +324,8 @@ class Look:
         self, root: Root, location: Location, spot: Spot, known: Observed | None, reading: _Reading, looked: Looked
     ) -> Observed | Nothing | None:
         """What stands at a spot; None when it cannot be told yet, which is said then, with when to look again."""
-        if (wait := self._pauses.wait(spot, monotonic())) > 0:
-            looked.again[spot] = wait  # something happened to it, and it was to be looked at before that
+        if (rest := self._pauses.rests(spot, monotonic())) > 0:
+            looked.again[spot] = rest
             return None
         shown = "/".join((location.name.text, *spot.disk))
         seen = self._read(root, location.parts(spot.disk), spot, known, reading)
@@ -356,6 +357,8 @@ class Look:
 
         began = monotonic()
         seen: Result | None = self._snapshots.observe(root, parts, known, reading.whole(self._keep))
+        if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
+            self._logs.add((*parts[:-1], halves_of(parts[-1])[0]))
         if seen is None:
             reading.clear()
             seen = observe(root, parts, known, now, reading, ready=ready)

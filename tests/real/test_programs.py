@@ -478,7 +478,7 @@ def test_libreoffice(office: Office, tmp_path: Path) -> None:
         seen.has(book.read_bytes())
         assert (office.here / ".~lock.Budget.ods#").exists()
         theirs.write_bytes(b"Bruno's")  # it waits while Anna has hers open
-        office.anna.until("it waits", lambda: office.reason(office.anna, "Budget.ods"))
+        office.anna.until("it waits", lambda: "the file is open" in office.reason(office.anna, "Budget.ods"))
         reason = office.reason(office.anna, "Budget.ods")
         assert book.read_bytes() in saved
         assert clerk.stdin is not None
