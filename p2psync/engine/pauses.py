@@ -63,9 +63,7 @@ class Pauses(Generic[T]):
             return True
         if now - state.since >= LONGEST and age >= AT_REST:
             return True
-        state.due = now + (
-            AT_REST if now - state.since >= LONGEST else min(QUIET - max(age, 0.0), state.since + LONGEST - now) + 0.01
-        )
+        state.due = now + (AT_REST if now - state.since >= LONGEST else min(QUIET - max(age, 0.0), state.since + LONGEST - now) + 0.01)
         return False
 
     def torn(self, thing: T, took: float, now: float) -> None:

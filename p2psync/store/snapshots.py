@@ -69,9 +69,12 @@ class Snapshots:
         Raises:
             RootGone, LinkInTheWay, CannotRead, DiskFailing, and what ``sink`` raises.
         """
-        with suppress(OSError, P2psyncError), root.dir_fd(parts[:-1]) as folder:
-            if not sqlitefile.is_database(folder, parts[-1]):
-                return None
+        try:
+            with root.dir_fd(parts[:-1]) as folder:
+                if not sqlitefile.is_database(folder, parts[-1]):
+                    return None
+        except (OSError, P2psyncError):
+            return None  # whoever reads it like any other file meets the same, and says so
         try:
             with root.dir_fd(parts[:-1]) as folder:
                 found = sqlitefile.look(folder, parts[-1])
