@@ -246,13 +246,14 @@ class Look:
         self._keep = self._books.vault.keeping()
         ours = self._copies_in(location)
         queue, done = list(spots), set(spots)
-        while queue:
-            spot = queue.pop()
-            if spot.disk in ours:
-                continue
-            fresh = self._look_at(root, location, spot, looked, notes, lists) - done
-            done |= fresh
-            queue.extend(fresh)
+        with root.folders() as self._folders:
+            while queue:
+                spot = queue.pop()
+                if spot.disk in ours:
+                    continue
+                fresh = self._look_at(root, location, spot, looked, notes, lists) - done
+                done |= fresh
+                queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
         self._keep.commit()
         with self._books.writing() as db:
@@ -356,7 +357,7 @@ class Look:
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
         began = monotonic()
-        seen: Result | None = self._snapshots.observe(root, parts, known, reading.whole(self._keep))
+        seen: Result | None = self._snapshots.observe(self._folders, parts, known, reading.whole(self._keep))
         if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
             self._logs.add((*parts[:-1], halves_of(parts[-1])[0]))
         if seen is None:

@@ -25,7 +25,7 @@ from p2psync.store import snapshotter, sqlitefile
 from p2psync.store.chunking import Sink, describe
 from p2psync.store.faults import read_fault
 from p2psync.store.openfiles import Lease, held, open_in
-from p2psync.store.root import FolderGone, Root, open_at, stamp_at
+from p2psync.store.root import FolderGone, Folders, Root, open_at, stamp_at
 from p2psync.store.scan import Changing, Fresh, Unreadable
 from p2psync.store.sqlitefile import Halves
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
@@ -61,18 +61,20 @@ class Snapshots:
         for left in state.glob(f"{_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def observe(self, root: Root, parts: tuple[str, ...], known: Observed | None, sink: Sink) -> Observed | Changing | Unreadable | None:
+    def observe(
+        self, folders: Folders, parts: tuple[str, ...], known: Observed | None, sink: Sink
+    ) -> Observed | Changing | Unreadable | None:
         """What the database at ``parts`` holds; None when it is none, or one whose file says everything, and can be read like any other.
 
-        ``known`` and ``sink`` as in ``scan.observe``.
+        ``known`` and ``sink`` as in ``scan.observe``; ``folders`` are those of the batch.
 
         Raises:
             RootGone, LinkInTheWay, CannotRead, DiskFailing, and what ``sink`` raises.
         """
+        root = folders.root
         try:
-            with root.dir_fd(parts[:-1]) as folder:
-                if not sqlitefile.is_database(folder, parts[-1]):
-                    return None
+            if not sqlitefile.is_database(folders(parts[:-1]), parts[-1]):
+                return None
         except (OSError, P2psyncError):
             return None  # whoever reads it like any other file meets the same, and says so
         try:
