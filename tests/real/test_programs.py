@@ -1,8 +1,8 @@
 """Real programs at work on shared files: what of their work reaches the other machine, and when.
 
 Two real daemons on the loopback interface. Whatever appears at Bruno's is kept and judged: only what Anna's program had saved as a whole
-may. The short trials run always; with P2PSYNC_PROGRAMS=S each lasts S seconds (an hour of office work, sixty times as fast, is 60), and
-LibreOffice takes part. Figures are printed (``pytest -s``).
+may. The short trials run always; with P2PSYNC_PROGRAMS=S each lasts S seconds, and LibreOffice and an hour of office work in a log take
+part (sixty times as fast with 60). Figures are printed (``pytest -s``).
 """
 
 from __future__ import annotations
@@ -142,9 +142,8 @@ import itertools, sqlite3, sys, time
 path, mode, lasts, burst, pause = sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])
 books = sqlite3.connect(path, isolation_level=None, timeout=0.0)
 books.execute("PRAGMA journal_mode = " + mode)
-books.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, text)")
-books.execute("CREATE TABLE total (rows)")
-books.execute("INSERT INTO total VALUES (0)")
+tables = "CREATE TABLE entries (id INTEGER PRIMARY KEY, text); CREATE TABLE total (rows)"
+books.executescript("BEGIN; " + tables + "; INSERT INTO total VALUES (0); COMMIT")
 began, slowest, refused = time.monotonic(), 0.0, 0
 while time.monotonic() < began + lasts:
     for _ in range(40):
@@ -178,6 +177,8 @@ def counted(content: bytes, room: Path) -> int:
     try:
         with closing(sqlite3.connect(path)) as books:
             assert books.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            if not books.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return 0
             rows, total = books.execute("SELECT count(*), (SELECT rows FROM total) FROM entries").fetchone()
             assert rows == total
             return int(rows)
@@ -219,7 +220,7 @@ def test_every_version_of_a_database_that_is_written_to_all_the_time_is_whole(of
     tell(f"sqlite {mode}", rows=rows, versions=len(versions), longest_gap=gaps(seen), refused_to_the_program=refused, slowest_ms=slowest)
     assert versions == sorted(versions)
     assert versions[-1] == rows
-    assert len(versions) > 1
+    assert len(versions) > SECONDS / 20
     assert len(seen.contents) == known, "closing it was no version"
     assert refused == 0 or mode == "DELETE"
     assert not [n for n in seen.names if n.startswith(name) and n != name]
@@ -349,6 +350,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.skipif(not SECONDS, reason="an hour takes its time: set P2PSYNC_PROGRAMS")
 @pytest.mark.parametrize("how", ["kept", "closed"])
 def test_an_hour_of_office_work_in_a_log(office: Office, how: str) -> None:
     book, theirs = office.here / f"log-{how}.txt", office.there / f"log-{how}.txt"
