@@ -134,4 +134,4 @@ def test_a_fact_that_is_not_known_leaves_a_gap_and_no_traceback() -> None:
 
 
 def test_names_in_braces_are_no_fields() -> None:
-    assert Attention("still-written", 0).reason(path="{mandate}{0}").startswith("“{mandate}{0}” is still")
+    assert Attention("still-written", 0).reason(path="{mandate}{0}").startswith("“{mandate}{0}” is being")
