@@ -158,11 +158,15 @@ class Disk:
             real.close(fd)
 
     def crash(self) -> None:
-        """A power cut: below the root then stands what one may leave; the process is gone, and so are people's programs."""
-        for path in list(self.programs):
+        """A power cut: below the root then stands what one may leave. The process is gone; people open again what they had open."""
+        programs = {path: program.name for path, program in self.programs.items()}
+        for path in programs:
             self.closed(Path(path))
         self.volatile.settle(self.seconds() - WRITEBACK_S)
         rebuild(self)
+        for path, name in programs.items():
+            with suppress(OSError):
+                self.opened(Path(path), name)
         self._start_anew(everybody=True)
 
     def lose_process(self) -> None:
@@ -294,7 +298,7 @@ class Disk:
         mtime, ctime = node.mtime - node.mtime % coarse, node.ctime - node.ctime % coarse
         mode = status.st_mode
         if self.traits.no_exec and not node.is_folder:
-            mode |= 0o111
+            mode |= (mode & 0o444) >> 2
         return os.stat_result((
             mode, node.number, node.device or self.device, status.st_nlink, status.st_uid, status.st_gid, status.st_size,
             mtime // _NANO, mtime // _NANO, ctime // _NANO, mtime / 1e9, mtime / 1e9, ctime / 1e9, mtime, mtime, ctime,
@@ -307,6 +311,10 @@ class Disk:
         return os.statvfs_result((4096, 4096, _SIZE // 4096, free, free, 1 << 30, 1 << 29, 1 << 29, 0, 255))
 
     # ---- names
+
+    def spelled(self, path: Path) -> Path:
+        """The path with the names that the disk has, or would give it."""
+        return Path(self.alias(str(path), None))
 
     def alias(self, name: str, dir_fd: int | None) -> str:
         """The name, or whole path, under which the disk has what is asked for, or would make it."""

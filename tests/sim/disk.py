@@ -74,7 +74,7 @@ def _renaming(kernel: Kernel, call: Any) -> Any:
         disk, swaps = one.disk, how == renaming._SWAP
         if disk.traits.no_swap if swaps else disk.traits.no_noreplace:
             return False
-        disk.step("swap" if swaps else "rename", f"{one.whole} -> {other.whole}")
+        disk.step("swap" if swaps else "rename", f"{one.whole} -> {other.below()}")
         if swaps:
             done = kernel.swapped(one, other, lambda: bool(call(folder, one.name, target, other.name, how)))
         else:

@@ -38,6 +38,10 @@ class Place:
             return self.disk.fds[self.dir_fd].node
         return self.disk.node(real.stat(os.path.dirname(self.name), dir_fd=self.dir_fd))
 
+    def below(self) -> str:
+        """The path below the root of the disk."""
+        return self.whole[len(self.disk.root) + 1 :]
+
     @property
     def last(self) -> str:
         """The name within that folder."""
@@ -206,7 +210,7 @@ class Kernel:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), src)
             real.rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
             return
-        one.disk.step("rename", f"{one.whole} -> {other.whole}")
+        one.disk.step("rename", f"{one.whole} -> {other.below()}")
         self.renamed(one, other)
         one.disk.done()
 
