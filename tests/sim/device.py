@@ -91,6 +91,8 @@ class Disk:
         self.seconds: Callable[[], float] = time.monotonic
         self.device = 0x1000 + sum(map(ord, self.root[-3:]))
         self.dead = False
+        self.touched = True
+        """Something outside of the daemon's state may have changed since somebody last said that it had not."""
         self.serving = True
         self.life = 0
         self.volatile = Volatile()
@@ -102,7 +104,7 @@ class Disk:
         self._kill: tuple[int, bool] | None = None
         self._failing: list[_Failing] = []
         self._is_full = False
-        self._away: dict[str, str] = {}
+        self.away: dict[str, str] = {}
         self._folds = self.traits.casefold or self.traits.nfd
         self._coarse = int(self.traits.coarse_s * _NANO) or 1
 
@@ -127,7 +129,7 @@ class Disk:
     def heal(self) -> None:
         """Nothing fails any more, nobody is killed, what was unmounted is back."""
         self._kill, self._failing, self._is_full = None, [], False
-        for path in list(self._away):
+        for path in list(self.away):
             self.mount(Path(path))
 
     def settle(self) -> None:
@@ -177,7 +179,7 @@ class Disk:
 
     def unmount(self, path: Path) -> None:
         """The disk that is mounted at ``path`` goes away; the empty mount point is of another disk; what is open fails."""
-        hidden = f"{self.root}.away-{len(self._away)}"
+        hidden = f"{self.root}.away-{len(self.away)}"
         gone = self._nodes_below(str(path))
         self.volatile.settle_below(gone)
         for node in gone:
@@ -185,11 +187,11 @@ class Disk:
         real.rename(path, hidden)
         real.mkdir(path)
         self.node(real.stat(path)).device = self.device + 0x10000
-        self._away[str(path)] = hidden
+        self.away[str(path)] = hidden
 
     def mount(self, path: Path) -> None:
         """It comes back, over whatever was put into the mount point meanwhile."""
-        hidden = self._away.pop(str(path), None)
+        hidden = self.away.pop(str(path), None)
         if hidden is None:
             return
         with self.program():
@@ -219,6 +221,8 @@ class Disk:
         if self.dead:
             raise Killed
         self.steps += 1
+        if not self.touched:
+            self.touched = not whole.startswith(f"{self.root}/state/")
         if self._failing or (grows and self._is_full):
             self._fail(kind, whole, grows)
         if self.on_step is not None:
@@ -274,6 +278,7 @@ class Disk:
         """The open file is about to be written to."""
         self.changing(node, fd)
         node.mtime = node.ctime = self.now_ns()
+        node.seen = None
 
     def changing(self, node: Node, fd: int) -> None:
         """The content, the permissions or the times of the open file are about to change."""
@@ -346,10 +351,33 @@ class Disk:
         plain = unicodedata.normalize("NFC", name)
         return unicodedata.normalize("NFC", plain.casefold()) if self.traits.casefold else plain
 
+    def tree(self, path: str, name: str) -> dict[str, bytes | None]:
+        """What stands at and below a path, as people see it: names, composed, to contents; None for folders."""
+        try:
+            status = real.lstat(path)
+        except FileNotFoundError:
+            return {}
+        if stat.S_ISREG(status.st_mode):
+            return {name: self._seen(path, status)}
+        if not stat.S_ISDIR(status.st_mode):
+            return {}
+        found: dict[str, bytes | None] = {name: None}
+        for one in sorted(real.listdir(path)):
+            found |= self.tree(f"{path}/{one}", f"{name}/{unicodedata.normalize('NFC', one)}")
+        return found
+
+    def _seen(self, path: str, status: os.stat_result) -> bytes:
+        node = self.node(status)
+        if node.seen is None or node.is_database:
+            fd = real.open(path, os.O_RDONLY)
+            node.seen = content(fd, status.st_size)
+            real.close(fd)
+        return node.seen
+
     # ---- the end of a life
 
     def _start_anew(self, *, everybody: bool) -> None:
-        self.dead, self._kill = False, None
+        self.dead, self._kill, self.touched = False, None, True
         self.life += 1
         self.connections.clear()
         for fd, held in self.fds.items():

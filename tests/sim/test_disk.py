@@ -494,6 +494,22 @@ def test_what_was_open_before_the_power_cut_does_not_touch_what_is_left(place):
         assert (place / "a").read_bytes() == b""
 
 
+def test_what_people_see_follows_each_write(place):
+    disk = Disk(place, random.Random(1), Traits(nfd=True))
+    with interposed([disk]):
+        (place / "state").mkdir()
+        (place / "é").write_text("one")
+        assert disk.tree(str(place), "top") == {"top": None, "top/state": None, "top/é": b"one"}
+        for text in ("two", "six"):
+            (place / "é").write_text(text)
+            assert disk.tree(str(place / "e\u0301"), "e") == {"e": text.encode()}
+        disk.touched = False
+        (place / "state/a").touch()
+        assert not disk.touched
+        (place / "a").touch()
+        assert disk.touched and disk.tree(str(place / "none"), "none") == {}
+
+
 # ---- the same again
 
 

@@ -26,7 +26,7 @@ class Image:
 class Node:
     """One file or folder, whatever its names. ``number`` is its inode as the product sees it, times are nanoseconds since 1970."""
 
-    __slots__ = ("away", "ctime", "device", "dirty_at", "is_database", "is_folder", "last", "lost", "mtime", "number", "old")
+    __slots__ = ("away", "ctime", "device", "dirty_at", "is_database", "is_folder", "last", "lost", "mtime", "number", "old", "seen")
 
     def __init__(self, number: int, mode: int, now: int) -> None:
         self.number = number
@@ -39,6 +39,8 @@ class Node:
         """A sync failed: Linux has then forgotten what was to be written, and a later sync does not bring it to the disk."""
         self.last: Image | None = None
         """What was in it when its last name went."""
+        self.seen: bytes | None = None
+        """What is in it, when somebody has looked since it was written to."""
         self.is_database = False
         self.away = False
         self.device: int | None = None

@@ -118,7 +118,7 @@ class _Building:
             real.write(fd, image.data)
             real.fchmod(fd, image.mode)
             real.close(fd)
-        node.mtime = image.mtime
+        node.mtime, node.seen = image.mtime, None
         self._is(below, node)
 
     def _is(self, path: str, node: Node) -> None:
