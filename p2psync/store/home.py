@@ -12,6 +12,7 @@ import pwd
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,12 @@ class Home:
         self._now_ms = now_ms
         self._nonce = nonce
         with writing(path):
+            is_new = not path.exists()
             for folder in (path, path / "mandates", path / "joining"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_new:  # what is in it becomes durable with the key of the device
+                with suppress(PermissionError):  # the folder around it may be one that is not for us to read
+                    sync_parent(path)
             status = path.stat()
         if status.st_uid != os.geteuid():
             raise HomeForeign(path=path, owner=_user(status.st_uid))
