@@ -1,7 +1,9 @@
 """The vault: the chunks of superseded versions and of small current ones, each once, compressed, in one SQLite file.
 
 Promises: what ``keep`` returned from is on the disk; what ``get`` returns has the digest that was asked for. A chunk that does not is
-marked as damaged and reported, counts as absent from then on, and is mended by the next ``keep`` of it. Nothing is ever removed.
+marked as damaged and reported, counts as absent from then on, and is mended by the next ``keep`` of it. Only ``remove`` removes
+anything, and nothing that was given to ``keep`` since the last but one call of ``collecting``, whether it was there before or not: its
+reference may not be written down yet.
 
 May be used from several threads: one writer at a time, each reader with a connection of its own for as long as it needs it (borrowed
 from a few, since threads come and go). On disk: docs/on-disk.md; compression is zstandard (RFC 8878), level 1.
@@ -36,6 +38,7 @@ _KEEP = """
     INSERT INTO chunk (digest, size, packed, stored) VALUES (?, ?, ?, ?)
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, packed = excluded.packed, damaged = 0, stored = excluded.stored"""
 _SETTINGS = (
+    "PRAGMA auto_vacuum = INCREMENTAL",  # as page_size, it holds for a file that is made now; in an older one free pages are used again
     "PRAGMA page_size = 16384",  # chunks are large: 65 MB in 1,000 of them take 0.24 s, against 0.31 s with pages of 4 KiB
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -46,6 +49,8 @@ _AT_ONCE = 256
 """Chunks that are looked up together: well below the number of parameters that one statement may have."""
 _PENDING = 16 * 1024 * 1024
 """Bytes that ``Keeping`` holds in memory before it commits them."""
+_YOUNG = 500_000
+"""Digests that are remembered between two collections: 50 MB of them; after more than that nothing is removed once."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +72,8 @@ class Vault:
         self._idle: list[sqlite3.Connection] = []
         self._turn = threading.Lock()
         self._closed = False
+        self._young: list[set[Digest]] = [set(), set()]
+        self._crowded = [False, False]
         with writing(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with database(path):
@@ -88,6 +95,7 @@ class Vault:
         source = iter(chunks)
         with self._turn, database(self.path), self._transaction() as connection:
             while batch := dict(islice(source, _AT_ONCE)):
+                self._note_young(batch)
                 present = _present(connection, batch)
                 missing = [self._row(digest, data) for digest, data in batch.items() if digest not in present]
                 connection.executemany(_KEEP, missing)
@@ -128,10 +136,59 @@ class Vault:
     @property
     def size(self) -> int:
         """Bytes that the vault takes on the disk, without its write-ahead log."""
+        return self._pages("page_count")
+
+    @property
+    def used(self) -> int:
+        """Bytes of ``size`` that hold something; the rest is used again before the file grows."""
+        return self._pages("page_count") - self._pages("freelist_count")
+
+    def _pages(self, which: str) -> int:
         with database(self.path), self._reader() as connection:
-            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (pages,) = connection.execute(f"PRAGMA {which}").fetchone()
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             return int(pages) * int(page)
+
+    # ---- letting go
+
+    def collecting(self) -> None:
+        """A collection begins: what is kept from now on is young for it and for the next one."""
+        with self._turn:
+            self._young = [set(), self._young[0]]
+            self._crowded = [False, self._crowded[0]]
+
+    def digests(self, after: Digest | None, most: int) -> list[Digest]:
+        """The chunks here, damaged ones included, in the order of their digests: at most ``most`` of those behind ``after``."""
+        with database(self.path), self._reader() as connection:
+            rows = connection.execute("SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after or b"", most))
+            return [Digest(row[0]) for row in rows]
+
+    def remove(self, digests: Iterable[Digest]) -> tuple[int, int]:
+        """Removes these chunks in one commit, but for the young ones; how many, and how many bytes they took."""
+        count = size = 0
+        with self._turn, database(self.path), self._transaction() as connection:
+            if any(self._crowded):
+                return 0, 0
+            for digest in digests:
+                if not any(digest in young for young in self._young):
+                    row = connection.execute("DELETE FROM chunk WHERE digest = ? RETURNING length(stored)", (digest,)).fetchone()
+                    count, size = (count + 1, size + row[0]) if row else (count, size)
+        return count, size
+
+    def shrink(self, most: int) -> bool:
+        """Gives up to ``most`` bytes that hold nothing back to the disk; whether there may be more."""
+        with self._turn, database(self.path):
+            (page,) = self._writer.execute("PRAGMA page_size").fetchone()
+            (before,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            self._writer.execute(f"PRAGMA incremental_vacuum({max(most // page, 1)})").fetchall()
+            (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            return bool(0 < free < before)
+
+    def _note_young(self, digests: Iterable[Digest]) -> None:
+        if len(self._young[0]) < _YOUNG:
+            self._young[0].update(digests)
+        else:
+            self._crowded[0] = True
 
     def close(self) -> None:
         """Closes the file; harmless when done twice. Whoever still reads closes its own connection at the end."""
