@@ -13,7 +13,7 @@ from p2psync.edge.caller import Caller
 from p2psync.edge.http import Download
 from p2psync.engine.attention import ORDER
 from p2psync.engine.invitation import draft, ticket_for
-from p2psync.store import attaching, resolving, versions
+from p2psync.store import attaching, resolving, retaining, versions
 from p2psync.store.mandatefolder import check_place, default_place, make_folder
 from p2psync.values.acts import Grant, Role
 from p2psync.values.content import File
@@ -316,8 +316,9 @@ def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
     """The versions of a file, or of everything, the latest first."""
     books = mandate.books
     path = resolving.known_path(books, name) if name else None
+    db = books.ledger.read()
     rows = []
-    for version in versions.history(books.ledger.read(), path)[:2000]:
+    for version in versions.history(db, path)[:2000]:
         entry = version.entry
         kept = entry.content is not None and mandate.sources.complete(entry.content)
         rows.append(
@@ -332,6 +333,7 @@ def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
                 "by": entry.by,
                 "current": version.head and not entry.attaches,
                 "kept": kept,
+                "dropped_ms": None if kept or entry.content is None else retaining.dropped(db, entry.content.digest),
             }
         )
     return rows

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import trio
 
@@ -31,6 +32,7 @@ from p2psync.engine.invitation import Refusal
 from p2psync.store import addresses
 from p2psync.store.books import Books
 from p2psync.store.home import Home, Joining
+from p2psync.store.space import Space
 from p2psync.values.errors import P2psyncError, PeerError, UserError
 from p2psync.values.hint import Hint
 from p2psync.values.keys import GuestKeys, Secret, gate_key
@@ -69,6 +71,7 @@ class Office:
         self.refusals: dict[InviteId, UserError] = {}
         self.used: set[InviteId] = set()
         self.problems: dict[str, UserError] = {}
+        self.disks: dict[Path, Space] = {}
         self.wake_dialer = trio.Event()
         self.announce: Callable[[], None] = lambda: None
         self._nursery = nursery

@@ -43,6 +43,11 @@ REASONS: dict[str, Reason] = {
         "A newer version of “{path}” by {people} is announced, but no machine that has it is online.",
         "Switch on a machine of {people}, with p2psync running.",
     ),
+    "space-short": Reason(
+        "waiting",
+        "A newer version of “{path}” waits: the disk that holds {place} has only {free} left of {total}, and {floor} are left alone.",
+        "Make room on that disk; it is fetched by itself then. “p2psync status” tells how much the history takes.",
+    ),
     "missing-file": Reason(
         "missing",
         "“{path}” is no longer at {location}; nothing was deleted elsewhere.",

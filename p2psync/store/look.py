@@ -11,8 +11,9 @@ from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
-from p2psync.store import copies, listings, paths
+from p2psync.store import copies, listings, paths, space
 from p2psync.store.books import Books
+from p2psync.store.faults import DiskFull
 from p2psync.store.lasting import make_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
@@ -65,7 +66,12 @@ def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
 
 
 class Look:
-    """The eyes of one mandate; used by one thread at a time."""
+    """The eyes of one mandate; used by one thread at a time.
+
+    ``uncopied``: something was recorded of which the vault took no copy, for want of room, so that the file itself is the only one.
+    """
+
+    uncopied = False
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -226,7 +232,7 @@ class Look:
             done |= fresh
             queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
-        self._keep.commit()
+        self._copy(())
         with self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
@@ -266,8 +272,7 @@ class Look:
         reading = _Reading()
         began = monotonic()
         seen = observe(root, location.parts(spot.disk), known, time_ns(), reading)
-        for piece in reading.pieces:
-            self._keep(*piece)
+        self._copy(reading.pieces)
         if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
             seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
         shown = "/".join((location.name.text, *spot.disk))
@@ -299,6 +304,20 @@ class Look:
         if seen.stamp.kind == "folder" and not _unchanged(view.observed, seen.stamp):
             return self._survey_below(root, location, spot.disk, looked)
         return set()
+
+    def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
+        """Have the vault take these, or with none of them make durable what it took; what a person saved is recorded even without."""
+        try:
+            if pieces and space.of(self._books.state).tight:
+                self.uncopied = True
+                return
+            for piece in pieces:
+                self._keep(*piece)
+            if not pieces:
+                self._keep.commit()
+        except DiskFull:
+            self._keep.discard()
+            self.uncopied = True
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:

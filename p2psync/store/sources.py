@@ -77,6 +77,23 @@ class Sources:
                     yield data
 
 
+def catch_up(books: Books, sources: Sources) -> int:
+    """Copy into the vault what it lacks of the contents that it keeps and that files here hold; of how many something was lacking.
+
+    Raises:
+        DiskFull, CannotWrite, DiskFailing: what was copied before stays.
+    """
+    db = books.ledger.read()
+    rows = db.execute("SELECT DISTINCT digest, size, listing FROM paths WHERE digest IS NOT NULL AND size <= ?", (VAULTED,)).fetchall()
+    copied = 0
+    for digest, size, listed in rows:
+        listing = listings.get(db, Content(Digest(digest), size, Digest(listed)))
+        if listing is not None and sources.lacking(listing):
+            sources.gather(listing)
+            copied += 1
+    return copied
+
+
 def files_with(books: Books, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:
     """The files that were seen to hold a content, and the conflict copies of it: each as an attachment and names below its root."""
     db, placed = books.ledger.read(), books.locations()

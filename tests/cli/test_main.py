@@ -331,8 +331,8 @@ def test_run_hands_its_options_to_the_daemon(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "p2psync.daemon.config", SimpleNamespace(Config=Config))
     monkeypatch.setitem(sys.modules, "p2psync.daemon.run", SimpleNamespace(main=daemon))
     assert main(["run"]) == 0
-    assert seen == {"home": None, "socket": None, "listen": None, "interfaces": None, "peers": (), "mdns": True}
-    words = "--home /h run --socket /s --listen 127.0.0.1:0 --interface lo --interface eth0 --peer a:1 --peer b:2 --no-mdns"
+    assert seen == {"home": None, "socket": None, "listen": None, "interfaces": None, "peers": (), "mdns": True, "keep": None}
+    words = "--home /h run --socket /s --listen 127.0.0.1:0 --interface lo --interface eth0 --peer a:1 --peer b:2 --no-mdns --keep 7d,1y,2y"
     assert main(words.split()) == 0
     assert seen == {
         "home": Path("/h"),
@@ -341,6 +341,7 @@ def test_run_hands_its_options_to_the_daemon(monkeypatch) -> None:
         "interfaces": ("lo", "eth0"),
         "peers": ("a:1", "b:2"),
         "mdns": False,
+        "keep": "7d,1y,2y",
     }
 
 
