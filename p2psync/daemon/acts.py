@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from p2psync.daemon.recalling import recall
 from p2psync.edge.caller import Caller
 from p2psync.edge.http import Download
 from p2psync.engine.attention import ORDER
@@ -357,6 +358,14 @@ async def content(mandate: "Mandate", name: str, version: str | None) -> Downloa
     return Download(listing.size, pieces())
 
 
+async def recalled(mandate: "Mandate", name: str, version: str | None) -> dict[str, Any]:
+    """Have a version on this machine, from others if need be, so that its bytes can be had or brought back."""
+    wanted = await mandate.in_thread(partial(resolving.content_of, mandate.books, name, version))
+    await recall(mandate, wanted)
+    listing = await mandate.in_thread(partial(resolving.bytes_of, mandate.books, mandate.sources, name, version))
+    return {"message": f"That version of “{name}” is on this machine.", "size": listing.size}
+
+
 async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -> dict[str, Any]:
     """Bring a version back."""
 
@@ -365,6 +374,9 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
         mandate.retry(await mandate.between_rounds(lambda: mandate.look.bring_back(halted)))
         mandate.look_over({halted})
         return {"message": f"What vanished from “{name}” is brought back on this machine."}
+
+    if version is not None:
+        await recalled(mandate, name, version)
 
     def work() -> set[RelPath]:
         records, touched = resolving.restore(mandate.books, name, version, by)

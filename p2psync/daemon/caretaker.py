@@ -145,7 +145,7 @@ class Caretaker:
         after: Digest | None = None
         while True:
             try:
-                removed = await self._piece(mandate, partial(retaining.collect, books, kept, self._spared(mandate), after))
+                removed = await self._piece(mandate, partial(retaining.collect, books, kept, self._spared(mandate), after, retaining.SLICE))
             except LookupError:
                 kept = await self._piece(mandate, partial(retaining.derive, books, self._office.config.keep))
                 continue

@@ -64,6 +64,7 @@ class Control:
             "/v1/promote": self._promote,
             "/v1/resolve": self._resolve,
             "/v1/restore": self._restore,
+            "/v1/recall": self._recall,
             "/v1/confirm": self._confirm,
             "/v1/wait": self._wait,
         }
@@ -199,6 +200,10 @@ class Control:
         version = request.body.get("version")
         chosen = version if isinstance(version, str) else None
         return await acts.restore(self._of(request), _text(request, "name"), chosen, request.caller.user)
+
+    async def _recall(self, request: Request) -> dict[str, Any]:
+        version = request.body.get("version")
+        return await acts.recalled(self._of(request), _text(request, "name"), version if isinstance(version, str) else None)
 
     async def _confirm(self, request: Request) -> dict[str, Any]:
         return await acts.confirm(self._of(request), _text(request, "name"))

@@ -77,7 +77,7 @@ def dropped(db: sqlite3.Connection, content: Digest) -> int | None:
     return None if row is None else int(row[0])
 
 
-def collect(books: Books, kept: Kept, spared: Collection[Digest], after: Digest | None, slice_of: int = SLICE) -> Removed:
+def collect(books: Books, kept: Kept, spared: Collection[Digest], after: Digest | None, slice_of: int) -> Removed:
     """Remove from the vault what is needed by nothing, among the next chunks behind ``after`` in the order of their digests.
 
     ``spared`` are contents that somebody is reading or fetching at the moment, whatever the policy says.

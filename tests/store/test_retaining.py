@@ -171,12 +171,12 @@ def test_what_is_spared_and_what_has_just_been_put_stays(desks: tuple[Desk, Desk
     again = anna.books.vault.get(present)
     assert again is not None
     anna.books.vault.keep([(present, again)])  # it was there, and somebody counts on it now
-    retaining.collect(anna.books, kept, (), None)
+    retaining.collect(anna.books, kept, (), None, 512)
     anna.books.vault.collecting()
-    retaining.collect(anna.books, kept, (), None)
+    retaining.collect(anna.books, kept, (), None, 512)
     assert anna.books.vault.has([content_digest(piece), present]) == {content_digest(piece), present}
     anna.books.vault.collecting()
-    retaining.collect(anna.books, kept, (), None)
+    retaining.collect(anna.books, kept, (), None, 512)
     assert not anna.books.vault.has([content_digest(piece), present])
 
 
@@ -191,7 +191,7 @@ def test_an_older_decision_counts_no_more(desks: tuple[Desk, Desk]) -> None:
     version = next(v for v in versions.history(anna.books.ledger.read(), NAME) if v.entry.content and v.entry.content.digest == old)
     resolving.restore(anna.books, "compta.cre", version.short, "")
     with pytest.raises(LookupError):
-        retaining.collect(anna.books, kept, (), None)
+        retaining.collect(anna.books, kept, (), None, 512)
     collect(anna)
     assert has(anna, old)
 
@@ -207,7 +207,7 @@ def test_what_a_file_was_seen_to_hold_since_stays(desks: tuple[Desk, Desk]) -> N
     db.close()
     for _ in range(3):
         anna.books.vault.collecting()
-        retaining.collect(anna.books, kept, (), None)
+        retaining.collect(anna.books, kept, (), None, 512)
     assert has(anna, old)
 
 
