@@ -30,6 +30,7 @@ from p2psync.cli.commands import (
     status,
     subscribe,
     ticket,
+    verify,
     wait,
 )
 from p2psync.cli.say import OutputLost, all_said, complain
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "resolve": resolve,
     "history": history,
     "restore": restore,
+    "verify": verify,
     "confirm": confirm,
     "wait": wait,
     "run": run,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from p2psync.daemon.verifying import show_damaged
 from p2psync.store import calendar, retaining, space
 from p2psync.store.sources import catch_up
 from p2psync.store.space import Reserve, Space
@@ -111,6 +112,7 @@ class Caretaker:
             await mandate.in_thread(partial(calendar.count, mandate.books, ran_s))
             self._counted[mandate.id] = now
         await self._copy_late(mandate)
+        show_damaged(mandate)
         due = self._collected.get(mandate.id, begun + FIRST_S - DAILY_S) + DAILY_S
         if hurry or now >= due:
             self._collected[mandate.id] = now

@@ -50,6 +50,7 @@ class Control:
             "/v1/conflicts": self._conflicts,
             "/v1/history": self._history,
             "/v1/content": self._content,
+            "/v1/verify": self._verified,
             "/v1/events": self._events,
             "/metrics": self._metrics,
         }
@@ -65,6 +66,7 @@ class Control:
             "/v1/resolve": self._resolve,
             "/v1/restore": self._restore,
             "/v1/recall": self._recall,
+            "/v1/verify": self._verify,
             "/v1/confirm": self._confirm,
             "/v1/wait": self._wait,
         }
@@ -140,6 +142,9 @@ class Control:
         mandate = self._mandate(request.query.get("mandate", ""))
         return await acts.content(mandate, request.query.get("name", ""), request.query.get("version") or None)
 
+    async def _verified(self, request: Request) -> Reply:
+        return Reply(200, self._office.verifying.told())
+
     async def _metrics(self, request: Request) -> Reply:
         await status.ready_to_tell(self._office.mandates.values())
         return Reply(200, status.metrics(self._office))
@@ -204,6 +209,11 @@ class Control:
     async def _recall(self, request: Request) -> dict[str, Any]:
         version = request.body.get("version")
         return await acts.recalled(self._of(request), _text(request, "name"), version if isinstance(version, str) else None)
+
+    async def _verify(self, request: Request) -> dict[str, Any]:
+        name = request.body.get("mandate")
+        self._office.verifying.begin(self._mandate(name) if isinstance(name, str) else None)
+        return {"message": f"p2psync is verifying {self._office.verifying.what}."}
 
     async def _confirm(self, request: Request) -> dict[str, Any]:
         return await acts.confirm(self._of(request), _text(request, "name"))

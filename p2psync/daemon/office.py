@@ -23,6 +23,7 @@ from p2psync.daemon.keeper import keep
 from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
 from p2psync.daemon.peer import Benched, Peer, Superfluous
+from p2psync.daemon.verifying import Verifying
 from p2psync.edge.interfaces import Interface, select
 from p2psync.edge.watcher import Watcher
 from p2psync.engine.backoff import Backoff
@@ -72,6 +73,7 @@ class Office:
         self.used: set[InviteId] = set()
         self.problems: dict[str, UserError] = {}
         self.disks: dict[Path, Space] = {}
+        self.verifying = Verifying(self)
         self.wake_dialer = trio.Event()
         self.announce: Callable[[], None] = lambda: None
         self._nursery = nursery

@@ -24,8 +24,8 @@ ASKED_S = 10.0
 PIECE_S = 0.25
 
 
-async def recall(mandate: "Mandate", content: Content) -> bool:
-    """Have all of ``content`` on this machine; False when no machine that is online has what is missing.
+async def recall(mandate: "Mandate", content: Content, *, vaulted: bool = False) -> bool:
+    """Have all of ``content`` on this machine, or even in its vault; False when no machine that is online has what is missing.
 
     Raises:
         SpaceShort, DiskFull, CannotWrite, DiskFailing.
@@ -35,7 +35,7 @@ async def recall(mandate: "Mandate", content: Content) -> bool:
     quiet_since, lacked = trio.current_time(), -1
     try:
         while True:
-            want = await mandate.in_thread(partial(_lacking, mandate, content))
+            want = await mandate.in_thread(partial(_lacking, mandate, content, vaulted))
             if want is None:
                 return True
             if not mandate.conversations:
@@ -65,14 +65,14 @@ async def _come(mandate: "Mandate", path: RelPath) -> bool:
     return True
 
 
-def _lacking(mandate: "Mandate", content: Content) -> Want | None:
+def _lacking(mandate: "Mandate", content: Content, vaulted: bool) -> Want | None:
     """What of a content is not on this machine; what only files have is copied, so that nothing changes while it is read."""
     books = mandate.books
     listing = listings.get(books.ledger.read(), content)
     if listing is None:
         space.of(books.state).check(books.state, content.size)
         return Want(content, None)
-    if mandate.sources.complete(content):
+    if not vaulted and mandate.sources.complete(content):
         return None
     missing = mandate.sources.gather(listing)
     if not missing:

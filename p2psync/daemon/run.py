@@ -149,6 +149,7 @@ async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Noti
             office.announce()
         nursery.start_soon(_report_problems, office, discovery)
         nursery.start_soon(Caretaker(office).run)
+        nursery.start_soon(office.verifying.run)
         count = len(office.mandates)
         notifier.ready(f"{count} mandate{'' if count == 1 else 's'}, port {office.port}")
         print(f"p2psync {__version__} is running: socket {config.socket}, port {office.port}", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from p2psync.engine.heads import Head, Heads
 from p2psync.engine.reconcile import Agreed
-from p2psync.store import copies, listings, paths, retaining, versions
+from p2psync.store import checking, copies, listings, paths, retaining, versions
 from p2psync.store.attaching import check_may_write
 from p2psync.store.books import Books
 from p2psync.store.sources import Sources
@@ -167,6 +167,8 @@ def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list
         view = paths.get(db, path)
         if version is None or (chosen.head and len(heads.all) == 1):
             if view is not None:  # what stands there counts as agreed, so that the version takes its place
+                if path in checking.damaged(books):
+                    view = checking.as_it_is(books, view)
                 here = view.observed
                 agreed = None if here is None else Agreed(here.state, frozenset(), frozenset())
                 paths.put(db, paths.PathView(path, view.disk, here, agreed))

@@ -149,7 +149,7 @@ class Vault:
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             return int(pages) * int(page)
 
-    # ---- letting go
+    # ---- looking through and letting go
 
     def collecting(self) -> None:
         """A collection begins: what is kept from now on is young for it and for the next one."""

@@ -68,7 +68,7 @@ def mute(tmp_path: Path) -> Iterator[Any]:
 
 def test_the_commands_are_those_of_the_contract(p2psync) -> None:
     contract = """run status create attach detach share mandates invite promote ticket subscribe participants conflicts resolve history
-        restore wait confirm"""
+        restore wait confirm verify"""
     assert set(COMMANDS) == set(contract.split())
     said = p2psync("--help")
     assert said.code == 0
