@@ -53,8 +53,8 @@ def _then(versions: dict[str, Any]) -> str:
 def _where(entry: dict[str, Any]) -> str:
     """Why a version is not kept here, and where it may be."""
     if entry.get("dropped_ms"):
-        return f"let go by the policy {moment(entry['dropped_ms'])}; another machine may have it still"
-    return "not on this machine; it is asked of the others when you restore it"
+        return f"let go by the policy on {moment(entry['dropped_ms'])}; another machine may have it"
+    return "not on this machine; “restore” asks the others for it"
 
 
 def _row(entry: dict[str, Any]) -> list[str]:

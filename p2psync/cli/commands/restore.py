@@ -32,8 +32,8 @@ def perform(daemon: Daemon, args: Namespace) -> int:
     """Have the daemon bring it back; or fetch it, and write it where its user wants it, who may write where the daemon may not."""
     which = {"mandate": args.mandate, "name": args.name, "version": args.version}
     if args.to:
-        daemon.post("/v1/recall", which)
         with new_file(args.to, 0o666, taken=TargetTaken, unwritable=TargetUnwritable) as file:
+            daemon.post("/v1/recall", which)
             daemon.download("/v1/content", which, file)
         say(f"That version of {quoted(args.name)} was written to {args.to}.")
     else:
