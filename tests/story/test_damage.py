@@ -15,9 +15,12 @@ from tests.story.desks import Desk
 
 D = "Dupont SA"
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("mkfs.ext4", "mount", "umount"))), reason="needs root"
-)
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("mkfs.ext4", "mount", "umount"))), reason="needs root"
+    ),
+]
 
 
 class Disk:
@@ -63,9 +66,9 @@ def test_what_a_disk_has_damaged_is_named_and_mended_from_another_machine(tmp_pa
     book = disk.place / "compta.cre"
     book.write_bytes(old)
     try:
-        anna.start().answers()
+        anna.start()
         bruno.start().answers()
-        anna.does("create", D, book, "--as", "Anna")
+        anna.answers().does("create", D, book, "--as", "Anna")
         anna.does("share", D)
         anna.does("invite", D, "--for", "Bruno", "-o", tmp_path / "bruno.crsync")
         bruno.does("subscribe", tmp_path / "bruno.crsync", "--folder", bruno.place / "books")
