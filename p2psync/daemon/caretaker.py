@@ -139,17 +139,17 @@ class Caretaker:
     async def collect(self, mandate: "Mandate") -> None:
         """Let go of what the policy lets go, and give the room back."""
         books = mandate.books
-        kept = await self._piece(mandate, partial(retaining.derive, books, self._office.config.keep))
+        derive = partial(retaining.derive, books, self._office.config.keep)
+        kept = await mandate.in_thread(derive)
         await mandate.in_thread(partial(catch_up, books, mandate.sources))
-        if kept.unneeded:
-            await self._piece(mandate, partial(retaining.let_go, books, kept))
+        await mandate.in_thread(partial(retaining.let_go, books, kept))
         books.vault.collecting()
         after: Digest | None = None
         while True:
             try:
                 removed = await self._piece(mandate, partial(retaining.collect, books, kept, self._spared(mandate), after, retaining.SLICE))
             except LookupError:
-                kept = await self._piece(mandate, partial(retaining.derive, books, self._office.config.keep))
+                kept = await mandate.in_thread(derive)
                 continue
             after = removed.after
             if after is None:

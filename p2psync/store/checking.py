@@ -17,7 +17,7 @@ from p2psync.store.faults import database
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, stamp_of
 from p2psync.store.scan import Fresh
-from p2psync.values.content import Chunk, Content, File
+from p2psync.values.content import Chunk, Content, File, Observed
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Ref, entries_of
 from p2psync.values.errors import Malformed, P2psyncError
@@ -183,6 +183,16 @@ def damaged(books: Books) -> set[RelPath]:
         " WHERE p.digest = d.digest AND p.mtime_ns = d.mtime_ns AND p.ctime_ns = d.ctime_ns"
     )
     return {RelPath(row[0]) for row in rows}
+
+
+def is_known_damage(books: Books, view: PathView, seen: Observed) -> bool:
+    """Whether what was ``seen`` at a path is what ``verify`` found damaged there: nobody has written to it, as its mtime and size tell,
+    though a permission, a name or an owner may have changed. Then it is nobody's save.
+    """
+    known = view.observed
+    if known is None or seen.state == known.state or (seen.stamp.mtime_ns, seen.stamp.size) != (known.stamp.mtime_ns, known.stamp.size):
+        return False
+    return view.path in damaged(books)
 
 
 def as_it_is(books: Books, view: PathView) -> PathView:

@@ -11,7 +11,7 @@ from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import is_by_work
-from p2psync.store import copies, listings, paths, space
+from p2psync.store import checking, copies, listings, paths, space
 from p2psync.store.books import Books
 from p2psync.store.faults import DiskFull
 from p2psync.store.lasting import make_lasting
@@ -283,6 +283,9 @@ class Look:
         if isinstance(seen, Unreadable):
             looked.attention[shown] = self._attention("unreadable", why=seen.reason)
             looked.again[spot] = UNREADABLE_AGAIN
+            return set()
+        if isinstance(seen, Observed) and checking.is_known_damage(self._books, view, seen):
+            looked.attention[spot.path.text] = self._attention("damaged-file")
             return set()
         looked.attention[shown] = looked.attention[spot.path.text] = None
         if isinstance(seen, Nothing):

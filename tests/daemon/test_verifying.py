@@ -137,8 +137,12 @@ async def test_a_damaged_file_is_named_and_not_sent_and_the_good_version_put_bac
         assert "p2psync restore 'Dupont SA' a.cre" in found["file"]["action"]
         attachment = (await anna.status())["mandates"][0]["attachments"][0]
         assert (attachment["state"], attachment["code"]) == ("error", "damaged-file")
-        anna.mandate().rescan()
-        await until(lambda: anna.mandate().idle)
+        times = os.stat(anna.place / "files/a.cre")
+        (anna.place / "files/a.cre").chmod(0o640)  # which nobody would take for a save
+        os.utime(anna.place / "files/a.cre", ns=(times.st_atime_ns, times.st_mtime_ns))
+        anna.watcher.hear(anna.place / "files/a.cre")
+        await trio.sleep(10)
+        assert anna.mandate().attention.with_code("damaged-file")
         assert bruno.reads(HERE) == "good" and anna.reads("files/a.cre") == "g0od"
         before = len(anna.mandate().books.journal.ends)
         anna.mandate().attention.clear()  # as after a restart
