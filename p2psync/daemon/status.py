@@ -15,9 +15,11 @@ from p2psync import __version__
 from p2psync.engine.attention import ORDER, Attention
 from p2psync.store import addresses
 from p2psync.store.locations import Location
+from p2psync.store.space import SpaceShort, said
 from p2psync.values.digest import fingerprint
 from p2psync.values.entry import Op
-from p2psync.values.names import DeviceId, RelPath
+from p2psync.values.errors import UserError
+from p2psync.values.names import DeviceId, RelPath, escaped
 
 if TYPE_CHECKING:
     from p2psync.daemon.conversation import Conversation
@@ -54,7 +56,7 @@ def status(office: "Office", only: "Mandate | None" = None) -> dict[str, Any]:
 
 def problems(office: "Office") -> list[dict[str, Any]]:
     """What troubles the daemon itself: code, sentence and next action (the sentence says it)."""
-    found = [{"code": error.code, "message": str(error), "action": ""} for error in office.problems.values()]
+    found = [{"code": error.code, "message": str(error), "action": _room(office, error)} for error in office.problems.values()]
     found += [{"code": e.code, "message": str(e), "action": ""} for e in office.refusals.values()]
     for mandate in office.mandates.values():
         found += [{"code": e.code, "message": str(e), "action": ""} for e in mandate.troubles.values()]
@@ -106,6 +108,17 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
             "policy": str(office.config.keep),
         },
     }
+
+
+def _room(office: "Office", error: UserError) -> str:
+    """What may be done about a disk that is short of room, when the histories are on it: nothing of them goes without a person's word."""
+    if not isinstance(error, SpaceShort) or error.facts["place"] != escaped(str(office.home.path)):
+        return ""
+    taken = sum(mandate.books.vault.size for mandate in office.mandates.values())
+    return (
+        f"The histories of this machine take {said(taken)} of it, kept by the policy: {office.config.keep}. To keep less, start p2psync"
+        " with shorter spans (p2psync run --keep 30d,1y,10y)."
+    )
 
 
 def disks(office: "Office") -> list[dict[str, Any]]:
