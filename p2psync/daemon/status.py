@@ -13,7 +13,7 @@ import trio
 
 from p2psync import __version__
 from p2psync.engine.attention import ORDER, Attention
-from p2psync.store import addresses
+from p2psync.store import addresses, checking
 from p2psync.store.locations import Location
 from p2psync.store.space import SpaceShort, said
 from p2psync.values.digest import fingerprint
@@ -107,7 +107,13 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
             "versions": mandate.figures.versions,
             "policy": str(office.config.keep),
         },
+        "verified": _verified(mandate),
     }
+
+
+def _verified(mandate: "Mandate") -> dict[str, int] | None:
+    found = checking.verified(mandate.books)
+    return None if found is None else {"when_ms": found[0], "findings": found[1]}
 
 
 def _room(office: "Office", error: UserError) -> str:

@@ -22,7 +22,6 @@ from p2psync.values.content import Content, File
 from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath, escaped
-from p2psync.values.packing import pack
 
 if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
@@ -111,21 +110,18 @@ class Verifying:
 
     async def _verify(self, mandate: "Mandate") -> None:
         before = len(self.findings)
-        try:
-            files = await mandate.in_thread(partial(checking.files, mandate.books))
-            self.total += sum(view.observed.stamp.size for view in files if view.observed) + mandate.books.vault.used
-            await self._check_records(mandate)
-            await self._check_chunks(mandate)
-            for view in files:
-                await self._check_file(mandate, view)
-            found = sum(not finding.mended for finding in self.findings[before:])
-            await mandate.in_thread(partial(mandate.books.ledger.put, "verified", pack([self._office.now_ms(), found])))
-        except P2psyncError as trouble:
-            self._found(mandate, "disk", None, None, str(trouble), "", mended=False)
-        except Exception as mistake:  # a damaged database answers in many ways, and the work is to go on
-            log.exception("the verification of a mandate ended")
-            message = f"“{escaped(mandate.books.name)}” could not be verified to the end ({type(mistake).__name__})."
-            self._found(mandate, "disk", None, None, message, "Check the disk, and report it if it comes back.", mended=False)
+        for phase in (self._check_records, self._check_chunks, self._check_files):
+            try:
+                await phase(mandate)
+            except P2psyncError as trouble:
+                self._found(mandate, "disk", None, None, str(trouble), "", mended=False)
+            except Exception as mistake:  # a damaged database answers in many ways, and the rest is to be checked all the same
+                log.exception("a part of a verification ended")
+                message = f"“{escaped(mandate.books.name)}” could not be verified to the end ({type(mistake).__name__})."
+                self._found(mandate, "disk", None, None, message, "Check the disk, and report it if it comes back.", mended=False)
+        found = sum(not finding.mended for finding in self.findings[before:])
+        with suppress(P2psyncError):
+            await mandate.in_thread(partial(checking.note_verified, mandate.books, found))
         mandate.changed()
 
     async def _check_records(self, mandate: "Mandate") -> None:
@@ -142,6 +138,7 @@ class Verifying:
             await trio.lowlevel.checkpoint()
 
     async def _check_chunks(self, mandate: "Mandate") -> None:
+        self.total += mandate.books.vault.used
         after: Digest | None = None
         while True:
             pieces = await mandate.in_thread(partial(checking.chunks, mandate.books, after, CHUNKS))
@@ -180,6 +177,12 @@ class Verifying:
                 return True
         self._lost.add(content.digest)
         return False
+
+    async def _check_files(self, mandate: "Mandate") -> None:
+        files = await mandate.in_thread(partial(checking.files, mandate.books))
+        self.total += sum(view.observed.stamp.size for view in files if view.observed)
+        for view in files:
+            await self._check_file(mandate, view)
 
     async def _check_file(self, mandate: "Mandate", view: PathView) -> None:
         assert view.observed is not None and isinstance(view.observed.state, File)

@@ -22,6 +22,7 @@ from p2psync.values.digest import Digest
 from p2psync.values.entry import Ref, entries_of
 from p2psync.values.errors import Malformed, P2psyncError
 from p2psync.values.names import DeviceId, RecordId, RelPath
+from p2psync.values.packing import fields, pack, unpack
 from p2psync.values.record import Kind, Record
 
 
@@ -209,3 +210,17 @@ def as_it_is(books: Books, view: PathView) -> PathView:
     with books.writing() as db:
         listings.put(db, content, listing)
     return PathView(view.path, view.disk, type(view.observed)(stamp, File(content, view.observed.state.executable)), view.agreed)
+
+
+def note_verified(books: Books, found: int) -> None:
+    """Write down that everything was checked now, and how much is left for a person."""
+    books.ledger.put("verified", pack([books.now_ms(), found]))
+
+
+def verified(books: Books) -> tuple[int, int] | None:
+    """When everything was last checked (ms since 1970), and how much was left for a person; None when it never was."""
+    kept = books.ledger.get("verified")
+    if kept is None:
+        return None
+    when_ms, found = fields(unpack(kept, 64), int, int)
+    return when_ms, found

@@ -19,8 +19,10 @@ from p2psync.values.digest import Digest
 from p2psync.values.entry import Act, entries_of
 from p2psync.values.record import Record
 
-SLICE = 512
+SLICE = 128
 """Chunks that are judged in one go, while the rounds of the mandate wait: some ten milliseconds."""
+_AT_ONCE = 1000
+"""Contents that are noted in one transaction."""
 
 
 class Removed(NamedTuple):
@@ -62,12 +64,12 @@ def let_go(books: Books, kept: Kept) -> int:
     db = books.ledger.read()
     known = {Digest(row[0]) for row in db.execute("SELECT digest FROM dropped")}
     new = [digest for digest in kept.unneeded - known if books.vault.has(chunks_of(db, digest))]
-    back = known & kept.needed
-    if new or back:
-        now = books.now_ms()
+    back = list(known & kept.needed)
+    now = books.now_ms()
+    for at in range(0, max(len(new), len(back)), _AT_ONCE):
         with books.writing() as db:
-            db.executemany("INSERT OR REPLACE INTO dropped VALUES (?, ?)", ((digest, now) for digest in new))
-            db.executemany("DELETE FROM dropped WHERE digest = ?", ((digest,) for digest in back))
+            db.executemany("INSERT OR REPLACE INTO dropped VALUES (?, ?)", ((digest, now) for digest in new[at : at + _AT_ONCE]))
+            db.executemany("DELETE FROM dropped WHERE digest = ?", ((digest,) for digest in back[at : at + _AT_ONCE]))
     return len(new)
 
 

@@ -66,10 +66,11 @@ def _digest(text: str) -> bytes:
     return content_digest(text.encode())
 
 
-def _change(database: Path, statement: str, *values: object) -> None:
+def _change(database: Path, statement: str, *values: object, rows: int | None = 1) -> None:
     with closing(sqlite3.connect(database)) as db, db:
         db.create_function("flipped", 1, lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
-        assert db.execute(statement, values).rowcount == 1
+        changed = db.execute(statement, values).rowcount
+        assert rows is None or changed == rows
 
 
 async def test_all_is_well(lan: Lan, autojump_clock: MockClock) -> None:
@@ -81,6 +82,27 @@ async def test_all_is_well(lan: Lan, autojump_clock: MockClock) -> None:
         told = await verify(anna)
         assert told["findings"] == [] and told["running"] is False
         assert (told["files"], told["chunks"]) == (1, 2) and told["records"] >= 5 and told["done"] == len("onetwotwo")
+
+
+async def test_a_vault_that_cannot_be_read_ends_neither_the_verification_nor_the_daemon(
+    lan: Lan, autojump_clock: MockClock, expect_errors: set[str]
+) -> None:
+    anna = lan.machine("Anna")
+    async with anna.on():
+        await anna.create(BOOKS, *(anna.write(f"files/{n}.cre", f"{n}") for n in range(300)))
+        await until(lambda: anna.mandate().idle)
+        vault = anna.mandate().books.vault.path
+        with closing(sqlite3.connect(vault)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with vault.open("r+b") as file:
+            file.seek(16384)
+            file.write(b"\xff" * (vault.stat().st_size - 16384))
+        _change(anna.mandate().books.ledger.path, "UPDATE paths SET fresh = 0", rows=None)
+        told = await verify(anna)
+        assert any(finding["kind"] == "disk" and "vault.db" in finding["message"] for finding in told["findings"]), told
+        assert told["files"] == 300
+        verified = (await anna.status())["mandates"][0]["verified"]
+        assert verified["findings"] == len(told["findings"]) and verified["when_ms"] > 0
 
 
 async def test_a_damaged_piece_of_the_history_is_named_and_fetched_again(lan: Lan, autojump_clock: MockClock) -> None:
