@@ -18,6 +18,7 @@ from p2psync.store import checking
 from p2psync.store.checking import Stopped
 from p2psync.store.paths import PathView
 from p2psync.store.sources import VAULTED
+from p2psync.store.spots import Spot
 from p2psync.values.content import Content, File
 from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError, UserError
@@ -190,7 +191,10 @@ class Verifying:
             bad = await mandate.in_thread(partial(checking.is_damaged, mandate.books, view, self._is_stopped()))
         except Stopped:
             return
-        self.files, self.done = self.files + 1, self.done + view.observed.stamp.size
+        self.done += view.observed.stamp.size
+        self.files += bad is not None
+        if bad is None:
+            mandate.look_at({Spot(view.path, view.disk)})
         if not bad:
             return
         await mandate.in_thread(partial(checking.note_damaged, mandate.books, view))

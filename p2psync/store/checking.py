@@ -127,18 +127,20 @@ def holders(books: Books, chunk: Digest) -> list[Holder]:
 
 
 def files(books: Books) -> list[PathView]:
-    """The files that were seen on this disk, and that nothing is to be done about."""
+    """The files that were seen on this disk."""
     db = books.ledger.read()
     return [
         view
         for name in books.locations()
         for view in paths.below(db, name)
-        if view.observed is not None and isinstance(view.observed.state, File) and not isinstance(view.observed, Fresh)
+        if view.observed is not None and isinstance(view.observed.state, File)
     ]
 
 
 def is_damaged(books: Books, view: PathView, stopped: Callable[[], bool]) -> bool | None:
-    """Whether a file does not hold what it was seen to hold; None when that cannot be said: it changed, cannot be read, or is gone.
+    """Whether a file does not hold what it was seen to hold.
+
+    None when that cannot be said: it changed, cannot be read, or is gone, which a look at it will tell.
 
     Raises:
         Stopped: ``stopped`` said so while it was read.
@@ -161,6 +163,8 @@ def is_damaged(books: Books, view: PathView, stopped: Callable[[], bool]) -> boo
         content, _ = describe(fd, view.observed.state.content.size, look_up)
         if content == view.observed.state.content:
             return False
+        if isinstance(view.observed, Fresh):  # read so soon after it was written that it may have been written to once more
+            return None
         return True if stamp_of(os.fstat(fd)) == view.observed.stamp and paths.get(books.ledger.read(), view.path) == view else None
     except OSError:
         return None
