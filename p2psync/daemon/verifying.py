@@ -188,7 +188,7 @@ class Verifying:
     async def _check_file(self, mandate: "Mandate", view: PathView) -> None:
         assert view.observed is not None and isinstance(view.observed.state, File)
         try:
-            bad = await mandate.in_thread(partial(checking.is_damaged, mandate.books, view, self._is_stopped()))
+            bad = await mandate.in_thread(partial(checking.is_damaged, mandate.books, view, self._is_stopped(mandate, view)))
         except Stopped:
             return
         self.done += view.observed.stamp.size
@@ -211,8 +211,14 @@ class Verifying:
         action = f"{why.action(**known)} {why.commands(**known)[0]}"
         self._found(mandate, "file", view.path.text, None, f"{why.reason(**known)}{there}", action, mended=False)
 
-    def _is_stopped(self) -> Callable[[], bool]:
-        return lambda: self._stopped
+    def _is_stopped(self, mandate: "Mandate", view: PathView) -> Callable[[], bool]:
+        """Whether the reading of a file is to end: with the daemon, or because a newer version waits for a file that we have open."""
+
+        def stopped() -> bool:
+            waits = mandate.attention.get(view.path.text)
+            return self._stopped or (waits is not None and waits.code == "open-here")
+
+        return stopped
 
     def _found(
         self, mandate: "Mandate", kind: str, name: str | None, version: str | None, message: str, action: str, *, mended: bool

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from p2psync.daemon.caretaker import Caretaker
 from p2psync.daemon.verifying import VerifyRuns
+from p2psync.engine.attention import Attention
 from p2psync.engine.retention import DEFAULT
 from p2psync.store import retaining
 from p2psync.values.digest import content_digest
@@ -235,3 +236,13 @@ async def test_one_verification_at_a_time_and_work_goes_on(lan: Lan, autojump_cl
             await trio.sleep(1)
         await until(lambda: bruno.reads(HERE) == "version 4" and not anna.office.verifying.running)
         assert anna.office.verifying.told()["findings"] == []
+
+
+async def test_a_newer_version_that_waits_for_a_file_ends_the_reading_of_it(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    async with anna.on():
+        await anna.create(BOOKS, anna.write("files/a.cre", "one"))
+        await until(lambda: anna.mandate().idle)
+        anna.mandate().attention["a.cre"] = Attention("open-here", 0)
+        told = await verify(anna)
+        assert (told["files"], told["findings"]) == (0, [])
