@@ -5,6 +5,9 @@ for waits for it. What is to be done is derived each time anew, so that it may b
 """
 
 import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -56,21 +59,46 @@ class Caretaker:
         self._reserve = Reserve(office.home.path)
         self._counted: dict[MandateId, float] = {}
         self._collected: dict[MandateId, float] = {}
+        self._due = math.inf
 
     async def run(self) -> None:
-        """Look after everything until cancelled."""
+        """Look after everything until cancelled; a history that takes its time keeps nobody from looking at the disks."""
         await self._office.ready.wait()
-        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_room)
+            nursery.start_soon(self._keep_histories)
+
+    async def _watch_room(self) -> None:
         while True:
             was_short = self._is_short()
             await self._look_at_disks()
-            hurry = self._is_short() and not was_short
+            if self._is_short() and not was_short:
+                self._collected.clear()
+                self._due = -math.inf
             for mandate in list(self._office.mandates.values()):
-                try:
-                    await self._look_after(mandate, begun, hurry)
-                except P2psyncError as trouble:  # a disk that is full or failing is told by what needs it; here it is tried again
-                    log.info("the history of %s could not be looked after: %s", mandate.id.hex()[:8], trouble)
+                with self._trying_again(mandate):
+                    await self._copy_late(mandate)
+                    show_damaged(mandate)
             await trio.sleep(LOOK_S)
+
+    async def _keep_histories(self) -> None:
+        self._due = trio.current_time() + FIRST_S
+        while True:
+            for mandate in list(self._office.mandates.values()):
+                with self._trying_again(mandate):
+                    await self._count(mandate)
+                    if trio.current_time() >= max(self._due, self._collected.get(mandate.id, -math.inf) + DAILY_S):
+                        self._collected[mandate.id] = trio.current_time()
+                        await self.collect(mandate)
+            await trio.sleep(LOOK_S)
+
+    @contextmanager
+    def _trying_again(self, mandate: "Mandate") -> Iterator[None]:
+        """A disk that is full or failing is told by whatever needs it; here it is tried again a while later."""
+        try:
+            yield
+        except P2psyncError as trouble:
+            log.info("the history of %s could not be looked after: %s", mandate.id.hex()[:8], trouble)
 
     # ---- room
 
@@ -105,18 +133,12 @@ class Caretaker:
 
     # ---- one mandate
 
-    async def _look_after(self, mandate: "Mandate", begun: float, hurry: bool) -> None:
+    async def _count(self, mandate: "Mandate") -> None:
         now = trio.current_time()
-        if mandate.id not in self._counted or now - self._counted[mandate.id] >= COUNT_S:
-            ran_s = now - self._counted[mandate.id] if mandate.id in self._counted else None
-            await mandate.in_thread(partial(calendar.count, mandate.books, ran_s))
+        last = self._counted.get(mandate.id)
+        if last is None or now - last >= COUNT_S:
+            await mandate.in_thread(partial(calendar.count, mandate.books, None if last is None else now - last))
             self._counted[mandate.id] = now
-        await self._copy_late(mandate)
-        show_damaged(mandate)
-        due = self._collected.get(mandate.id, begun + FIRST_S - DAILY_S) + DAILY_S
-        if hurry or now >= due:
-            self._collected[mandate.id] = now
-            await self.collect(mandate)
 
     async def _copy_late(self, mandate: "Mandate") -> None:
         """Copy into the vault what it could not take when it was saved, once there is room; say so until then."""

@@ -215,6 +215,8 @@ class Look:
     def _note_absent(self, location: Location, why: Attention, looked: Looked) -> None:
         looked.attention[location.name.text] = why
         looked.again[Spot(location.name, ())] = ABSENT_AGAIN
+        # What was not noted is not decided about either, or it would count as in order.
+        looked.todo = {path for path in looked.todo if path.top != location.name.text}
         self._absent.add(location.name)
 
     def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:

@@ -1,8 +1,9 @@
 """How much room the disks have, how much of it is left alone, and a reserve with which p2psync can still write when somebody fills a disk.
 
-Three lines, from the top. Below ``floor`` nothing is fetched: 1 GiB or a twentieth of the disk, whichever is more, and on a small disk
-a tenth of it. Below ``tight``, a quarter of that, saves are still recorded, but not copied into the vault. When next to nothing is left,
-the ``Reserve`` is given up, and the ledger can still be written: what a person saved is recorded to the end.
+Four lines, from the top. Below ``floor`` nothing is fetched: 1 GiB or a twentieth of the disk, whichever is more, and on a small disk a
+tenth of it. Below ``tight``, a quarter of that, saves are still recorded, but not copied into the vault. Below ``reserve`` the vault takes
+nothing at all. When next to nothing is left, the ``Reserve`` is given up, and the ledger can still be written: what a person saved is
+recorded to the end.
 
 Nothing of the history is dropped to make room but what its policy lets go anyway: what else may go is for a person to say.
 """
@@ -44,6 +45,11 @@ class Space:
     def floor(self) -> int:
         """Bytes that what is fetched leaves free."""
         return min(max(FLOOR, self.total // FLOOR_SHARE), self.total // SMALL_SHARE)
+
+    @property
+    def reserve(self) -> int:
+        """Bytes that are for the ledgers alone."""
+        return min(RESERVE, self.total // 32)
 
     @property
     def tight(self) -> bool:
@@ -98,7 +104,7 @@ class Reserve:
             CannotWrite, DiskFailing.
         """
         disk = of(self._home)
-        size = min(RESERVE, disk.total // 32)
+        size = disk.reserve
         there = self._size()
         if there and disk.free < size // 4:
             with writing(self.path):

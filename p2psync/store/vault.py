@@ -20,7 +20,8 @@ from pathlib import Path
 
 import zstandard
 
-from p2psync.store.faults import DatabaseDamaged, database, writing
+from p2psync.store import space
+from p2psync.store.faults import DatabaseDamaged, DiskFull, database, writing
 from p2psync.values.content import CHUNK_MAX, Chunk
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import UserError
@@ -90,14 +91,20 @@ class Vault:
 
         Raises:
             ValueError: a chunk has not the digest it is given under. Nothing of this call is stored then, nor after any other error.
+            DiskFull: also when what is left of the disk is for the ledgers. A log that has grown does not shrink when its writer fails.
         """
         kept = 0
+        disk = space.of(self.path)
+        room = disk.free
         source = iter(chunks)
         with self._turn, database(self.path), self._transaction() as connection:
             while batch := dict(islice(source, _AT_ONCE)):
                 self._note_young(batch)
                 present = _present(connection, batch)
                 missing = [self._row(digest, data) for digest, data in batch.items() if digest not in present]
+                room -= sum(len(stored) for _, _, _, stored in missing)
+                if missing and room < disk.reserve:
+                    raise DiskFull(path=self.path)
                 connection.executemany(_KEEP, missing)
                 kept += len(missing)
         return kept
