@@ -31,6 +31,7 @@ from p2psync.cli.commands import (
     status,
     subscribe,
     ticket,
+    verify,
     wait,
     why,
 )
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "resolve": resolve,
     "history": history,
     "restore": restore,
+    "verify": verify,
     "confirm": confirm,
     "why": why,
     "wait": wait,

@@ -63,9 +63,16 @@ def describe_mandate(mandate: Json) -> list[str]:
     lines += [f"  {way}" for way in (_under_way(mandate, "incoming", "coming in"), _under_way(mandate, "outgoing", "going out")) if way]
     lines += ["  Files:"] if mandate.get("attachments") else ["  No files are attached."]
     lines += _describe_attachments(mandate)
+    lines += _history(mandate.get("history") or {})
     if mandate.get("participants") and shared:
         lines += ["  Participants:", *describe_participants(mandate["participants"], "    ")]
     return lines
+
+
+def _history(kept: Json) -> list[str]:
+    if not kept.get("versions"):
+        return []
+    return paragraph(f"History: {count(kept['versions'], 'version')}, {size(kept.get('bytes'))}; {kept.get('policy')}", "    ", "  ")
 
 
 def describe_participants(participants: Sequence[Json], indent: str = "") -> list[str]:

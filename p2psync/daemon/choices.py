@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2psync.daemon.recalling import recall
 from p2psync.edge.http import Download
-from p2psync.store import resolving, versions
+from p2psync.store import resolving, retaining, versions
 from p2psync.values.content import File
 from p2psync.values.entry import Act
 from p2psync.values.names import RelPath
@@ -59,8 +60,9 @@ def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
     """The versions of a file, or of everything, the latest first."""
     books = mandate.books
     path = resolving.known_path(books, name) if name else None
+    db = books.ledger.read()
     rows = []
-    for version in versions.history(books.ledger.read(), path)[:2000]:
+    for version in versions.history(db, path)[:2000]:
         entry = version.entry
         kept = entry.content is not None and mandate.sources.complete(entry.content)
         rows.append(
@@ -75,6 +77,7 @@ def history(mandate: "Mandate", name: str | None) -> list[dict[str, Any]]:
                 "by": entry.by,
                 "current": version.head and not entry.attaches,
                 "kept": kept,
+                "dropped_ms": None if kept or entry.content is None else retaining.dropped(db, entry.content.digest),
             }
         )
     return rows
@@ -98,6 +101,14 @@ async def content(mandate: "Mandate", name: str, version: str | None) -> Downloa
     return Download(listing.size, pieces())
 
 
+async def recalled(mandate: "Mandate", name: str, version: str | None) -> dict[str, Any]:
+    """Have a version on this machine, from others if need be, so that its bytes can be had or brought back."""
+    wanted = await mandate.in_thread(partial(resolving.content_of, mandate.books, name, version))
+    await recall(mandate, wanted)
+    listing = await mandate.in_thread(partial(resolving.bytes_of, mandate.books, mandate.sources, name, version))
+    return {"message": f"That version of “{name}” is on this machine.", "size": listing.size}
+
+
 async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -> dict[str, Any]:
     """Bring a version back."""
 
@@ -107,6 +118,9 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
         mandate.attention.pop(halted.text, None)  # it is halted no more, though not all of it may be there yet
         mandate.look_over({halted})
         return {"message": f"What vanished from “{name}” is brought back on this machine."}
+
+    if version is not None:
+        await recalled(mandate, name, version)
 
     def work() -> set[RelPath]:
         records, touched = resolving.restore(mandate.books, name, version, by)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2psync.engine.retention import DEFAULT, Policy
 from p2psync.store.places import default_home, default_socket
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
@@ -23,7 +24,8 @@ class Config:
     """The settings of one daemon.
 
     ``listen`` is (address or None for the addresses of the interfaces, port; port 0: any free one); ``interfaces`` are names, None for
-    every real LAN interface; ``peers`` are (host, port); ``folders`` is where the folders of new mandates go; ``group`` may use the socket.
+    every real LAN interface; ``peers`` are (host, port); ``folders`` is where the folders of new mandates go; ``group`` may use the socket;
+    ``keep`` is how long old versions are kept.
     """
 
     home: Path
@@ -34,6 +36,7 @@ class Config:
     mdns: bool
     folders: Path
     group: str | None = None
+    keep: Policy = DEFAULT
 
     @property
     def only_host(self) -> str | None:
@@ -52,11 +55,12 @@ class Config:
         interfaces: tuple[str, ...] | None = None,
         peers: tuple[str, ...] = (),
         mdns: bool = True,
+        keep: str | None = None,
     ) -> "Config":
         """The settings that flags and environment amount to.
 
         Raises:
-            BadAddress: --listen or --peer cannot be understood.
+            BadAddress: --listen or --peer cannot be understood. BadPolicy: --keep or P2PSYNC_KEEP cannot.
         """
         return cls(
             home=home or default_home(environ),
@@ -67,6 +71,7 @@ class Config:
             mdns=mdns,
             folders=Path(os.path.abspath(environ.get("P2PSYNC_FOLDERS") or Path(environ.get("HOME") or "/") / "p2psync")),
             group=environ.get("P2PSYNC_GROUP") or None,
+            keep=Policy.parse(keep or environ.get("P2PSYNC_KEEP") or "30d,1y,10y"),
         )
 
 

@@ -52,6 +52,7 @@ class Control:
             "/v1/content": self._content,
             "/v1/why": self._why,
             "/v1/doctor": self._doctor,
+            "/v1/verify": self._verified,
             "/v1/events": self._events,
             "/metrics": self._metrics,
         }
@@ -66,6 +67,8 @@ class Control:
             "/v1/promote": self._promote,
             "/v1/resolve": self._resolve,
             "/v1/restore": self._restore,
+            "/v1/recall": self._recall,
+            "/v1/verify": self._verify,
             "/v1/confirm": self._confirm,
             "/v1/wait": self._wait,
         }
@@ -150,6 +153,9 @@ class Control:
     async def _doctor(self, request: Request) -> Reply:
         return Reply(200, await checkup.checkup(self._office))
 
+    async def _verified(self, request: Request) -> Reply:
+        return Reply(200, self._office.verifying.told())
+
     async def _metrics(self, request: Request) -> Reply:
         await status.ready_to_tell(self._office.mandates.values())
         return Reply(200, status.metrics(self._office))
@@ -212,6 +218,15 @@ class Control:
         version = request.body.get("version")
         chosen = version if isinstance(version, str) else None
         return await choices.restore(self._of(request), _text(request, "name"), chosen, request.caller.user)
+
+    async def _recall(self, request: Request) -> dict[str, Any]:
+        version = request.body.get("version")
+        return await choices.recalled(self._of(request), _text(request, "name"), version if isinstance(version, str) else None)
+
+    async def _verify(self, request: Request) -> dict[str, Any]:
+        name = request.body.get("mandate")
+        self._office.verifying.begin(self._mandate(name) if isinstance(name, str) else None)
+        return {"message": f"p2psync is verifying {self._office.verifying.what}."}
 
     async def _confirm(self, request: Request) -> dict[str, Any]:
         return await attachments.confirm(self._of(request), _text(request, "name"))

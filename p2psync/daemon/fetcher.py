@@ -55,6 +55,7 @@ class Fetcher:
 
     def _forget_wants(self) -> None:
         self._lacks: dict[str, _Lack] = {}
+        self._recalled: set[str] = set()
         self._bytes = 0
         self._transfer: Transfer[Conversation] = Transfer()
         self._pages: Pages[Conversation] = Pages()
@@ -83,12 +84,22 @@ class Fetcher:
         """After a round: these paths want nothing any more, unless they are in ``wants``."""
         for path in done | wants.keys():
             old = self._lacks.pop(path.text, None)
+            self._recalled.discard(path.text)
             if old is not None:
                 self._forget(path, old, wants.get(path))
         for path, want in wants.items():
             self._want(path, want)
         if wants or done:
             self.ask_everybody()
+
+    def recall(self, path: RelPath, want: Want) -> None:
+        """Want something that is no part of what this disk owes the journal, under a name of its own, until a round has seen that name."""
+        self.update(set(), {path: want})
+        self._recalled.add(path.text)
+
+    def left(self, shown: str) -> int:
+        """Bytes that the path of this name still wants."""
+        return self._lacks[shown].size if shown in self._lacks else 0
 
     def _want(self, path: RelPath, want: Want) -> None:
         size = want.content.size if want.listing is None else sum(chunk.size for chunk in want.chunks)
@@ -122,8 +133,8 @@ class Fetcher:
 
     @property
     def missing(self) -> tuple[int, int]:
-        """Files and bytes that are wanted and not here."""
-        return len(self._lacks), self._bytes
+        """Files and bytes that are wanted and not here, recalled ones left out."""
+        return len(self._lacks) - len(self._recalled), self._bytes - sum(map(self.left, self._recalled))
 
     @property
     def paths(self) -> set[RelPath]:

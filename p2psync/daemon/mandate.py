@@ -112,6 +112,7 @@ class Mandate:
         self._reading: tuple[float, set[RelPath]] = (0.0, set())
         self._next_survey = -math.inf
         self._group_keys: dict[int, GroupKeys] = {}
+        self.recalled: dict[Digest, float] = {}
 
     @property
     def id(self) -> MandateId:
@@ -294,7 +295,7 @@ class Mandate:
     def rescan(self) -> None:
         """Survey everything now, and try again what could not be done."""
         self._next_survey = -math.inf
-        self._todo |= {RelPath(shown) for shown in self.attention.with_code("unwritable", "in-the-way")}
+        self._todo |= {RelPath(shown) for shown in self.attention.with_code("unwritable", "in-the-way", "space-short")}
         self._wake.set()
 
     def look_over(self, names: set[RelPath]) -> None:

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import trio
 
@@ -23,6 +24,7 @@ from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
 from p2psync.daemon.peer import Benched, Peer, Superfluous
 from p2psync.daemon.troubles import Troubles
+from p2psync.daemon.verifying import Verifying
 from p2psync.edge.discovery import Discovery
 from p2psync.edge.interfaces import Interface, select
 from p2psync.edge.watcher import Watcher
@@ -33,6 +35,7 @@ from p2psync.engine.invitation import Refusal
 from p2psync.store import addresses
 from p2psync.store.books import Books
 from p2psync.store.home import Home, Joining
+from p2psync.store.space import Space
 from p2psync.values.errors import P2psyncError, PeerError, UserError
 from p2psync.values.hint import Hint
 from p2psync.values.keys import GuestKeys, Secret, gate_key
@@ -75,6 +78,8 @@ class Office:
         self._refused: dict[InviteId, MandateId] = {}
         self.used: set[InviteId] = set()
         self.problems: Troubles[str] = Troubles(self.now_ms)
+        self.disks: dict[Path, Space] = {}
+        self.verifying = Verifying(self)
         self.wake_dialer = trio.Event()
         self.discovery: Discovery | None = None
         self.reached_by: dict[str, int] = {}

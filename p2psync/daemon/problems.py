@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from p2psync.daemon.troubles import Troubles
 from p2psync.engine.attention import THIS_MACHINE
 from p2psync.engine.concerns import CONCERNS, told
+from p2psync.store.space import SpaceShort, said
 from p2psync.values.errors import UserError
+from p2psync.values.names import escaped
 
 if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
@@ -26,7 +28,7 @@ K = TypeVar("K")
 def problems(office: "Office") -> list[dict[str, Any]]:
     """All of them: code, message, action, commands, machine, mandate, file, since (ms since 1970, or None), person (does it need one?)."""
     office.forget_refusals(REFUSED_MS)
-    found = list(_errors(office.problems))
+    found = [row | _room(office, office.problems[key]) for key, row in zip(office.problems, _errors(office.problems), strict=True)]
     found += [row | {"person": True} for row in _errors(office.refusals)]
     for mandate in office.mandates.values():
         found += list(_errors(mandate.troubles, mandate.books.name))
@@ -51,6 +53,18 @@ def _errors(troubles: Troubles[K], mandate: str | None = None) -> Iterator[dict[
             "since": troubles.since(key),
             "person": mandate is not None or str(key).startswith("open "),
         }
+
+
+def _room(office: "Office", error: UserError) -> dict[str, str]:
+    """What may be done about a disk that is short of room, when the histories are on it: nothing of them goes without a person's word."""
+    if not isinstance(error, SpaceShort) or error.facts["place"] != escaped(str(office.home.path)):
+        return {}
+    taken = sum(mandate.books.vault.size for mandate in office.mandates.values())
+    action = (
+        f"The histories of this machine take {said(taken)} of it, kept by the policy: {office.config.keep}. To keep less, start p2psync"
+        " with shorter spans (p2psync run --keep 30d,1y,10y)."
+    )
+    return {"action": action}
 
 
 def _text(error: UserError, fact: str) -> str | None:

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from p2psync import __version__
+from p2psync.daemon.caretaker import Caretaker
 from p2psync.daemon.config import Config
 from p2psync.daemon.control import Control
 from p2psync.daemon.dialer import Dialer, meet_guest
@@ -149,6 +150,8 @@ async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Noti
             nursery.start_soon(dialer.listen)
             office.announce()
         nursery.start_soon(_report_problems, office, discovery)
+        nursery.start_soon(Caretaker(office).run)
+        nursery.start_soon(office.verifying.run)
         count = len(office.mandates)
         notifier.ready(f"{count} mandate{'' if count == 1 else 's'}, port {office.port}")
         print(f"p2psync {__version__} is running: socket {config.socket}, port {office.port}", file=sys.stderr, flush=True)

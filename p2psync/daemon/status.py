@@ -4,6 +4,7 @@ It never waits for a round: it answers whatever the mandates are doing.
 """
 
 import heapq
+import json
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from p2psync import __version__
 from p2psync.daemon.problems import problems as problems
 from p2psync.engine.attention import ORDER, Attention
 from p2psync.engine.concerns import told
-from p2psync.store import addresses
+from p2psync.store import addresses, checking
 from p2psync.store.locations import Location
 from p2psync.values.amounts import amount, count
 from p2psync.values.digest import fingerprint
@@ -47,6 +48,7 @@ def status(office: "Office", only: "Mandate | None" = None) -> dict[str, Any]:
         "version": __version__,
         "port": office.port,
         "problems": problems(office),
+        "disks": disks(office),
         "mandates": [of_mandate(office, mandate) for mandate in sorted(mandates, key=lambda mandate: mandate.books.name.casefold())],
     }
 
@@ -74,8 +76,27 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
         "incoming": {"files": files, "bytes": size},
         "outgoing": {"files": sum(held.files for held in behind), "bytes": sum(held.bytes for held in behind)},
         "busy": not mandate.idle,
-        "history_bytes": books.vault.size,
+        "history": {
+            "bytes": books.vault.used,
+            "file_bytes": books.vault.size,
+            "versions": mandate.figures.versions,
+            "policy": str(office.config.keep),
+        },
+        "verified": _verified(mandate),
     }
+
+
+def _verified(mandate: "Mandate") -> dict[str, int] | None:
+    found = checking.verified(mandate.books)
+    return None if found is None else {"when_ms": found[0], "findings": found[1]}
+
+
+def disks(office: "Office") -> list[dict[str, Any]]:
+    """The disks of the state directory and of the attachments, as they were seen last; nothing is fetched to one below its ``floor``."""
+    return [
+        {"path": str(place), "free": disk.free, "total": disk.total, "floor": disk.floor, "short": disk.free < disk.floor}
+        for place, disk in office.disks.items()
+    ]
 
 
 _WORDS: dict[str, str] = {
@@ -244,6 +265,9 @@ def metrics(office: "Office") -> str:
         "# TYPE p2psync_incoming_files gauge",
         "# TYPE p2psync_conflicts gauge",
         "# TYPE p2psync_history_bytes gauge",
+        "# TYPE p2psync_history_versions gauge",
+        "# TYPE p2psync_disk_free_bytes gauge",
+        *(f"p2psync_disk_free_bytes{{path={json.dumps(str(place))}}} {disk.free}" for place, disk in office.disks.items()),
     ]
     for mandate in office.mandates.values():
         tag = f'{{mandate="{mandate.id.hex()[:16]}"}}'
@@ -252,6 +276,7 @@ def metrics(office: "Office") -> str:
             f'p2psync_content_bytes_total{tag[:-1]},direction="in"}} {mandate.fetcher.bytes_in}',
             f"p2psync_incoming_files{tag} {mandate.fetcher.missing[0]}",
             f"p2psync_conflicts{tag} {mandate.figures.conflicts}",
-            f"p2psync_history_bytes{tag} {mandate.books.vault.size}",
+            f"p2psync_history_bytes{tag} {mandate.books.vault.used}",
+            f"p2psync_history_versions{tag} {mandate.figures.versions}",
         ]
     return "\n".join(lines) + "\n"

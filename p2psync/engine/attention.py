@@ -74,6 +74,18 @@ REASONS: dict[str, Reason] = {
         "A newer version of “{path}” by {people} is announced, but no machine that has it is online.",
         "Switch on {machine} or another machine that has it, with p2psync running; it goes on by itself.",
     ),
+    "space-short": Reason(
+        "waiting",
+        "A newer version of “{path}” waits: the disk that holds {place} has only {free} left of {total}, and {floor} are left alone.",
+        "Make room on that disk; it is fetched by itself then. “p2psync status” tells how much the history takes.",
+    ),
+    "damaged-file": Reason(
+        "error",
+        "“{path}” at {location} no longer holds what was saved, though no program wrote to it: the disk has damaged it. Nothing of that"
+        " was sent.",
+        "Check the disk, and have p2psync put the good version back:",
+        ("p2psync restore {mandate} {path}",),
+    ),
     "missing-file": Reason(
         "missing",
         "“{path}” is no longer at {location}; nothing was deleted elsewhere.",

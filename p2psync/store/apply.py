@@ -29,6 +29,7 @@ from p2psync.store.root import FolderGone, NameTaken, Root, RootGone
 from p2psync.store.scan import Fresh, seen
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED, Sources
+from p2psync.store.space import SpaceShort
 from p2psync.store.staging import Sealed, discard, sweep
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
 from p2psync.values.content import Content, File, Folder, Gone, Observed, Stamp
@@ -249,6 +250,9 @@ class Applying:
         except NameTaken as e:
             worked.attention[job.path.text] = self._attention("in-the-way", location=e.facts["path"])
             worked.again[job.path] = EMPTY_AGAIN
+        except SpaceShort as short:
+            worked.attention[job.path.text] = self._attention("space-short", **short.facts)
+            worked.again[job.path] = FAULT_AGAIN
         except UserError as e:
             worked.attention[job.path.text] = self._attention("unwritable", why=e.cause, do=e.action)
             worked.again[job.path] = FAULT_AGAIN

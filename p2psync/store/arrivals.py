@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeAlias
 
-from p2psync.store import listings
+from p2psync.store import listings, space
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
@@ -39,8 +39,11 @@ class Arrivals:
         """Write down chunks that arrived, whose digests were checked.
 
         Raises:
+            SpaceShort: nothing was written, so that what else is on its way is no longer asked for.
             DiskFull, CannotWrite, DiskFailing: what was written stays.
         """
+        if any(digest in self._small for digest, _ in batch):
+            space.of(self._books.state).check(self._books.state)
         with self._lock:
             for digest, data in batch:
                 for place in self._large.get(digest, ()):

@@ -25,11 +25,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All attachments and the number of paths in conflict, for the journal with this ``view``."""
+    """All attachments, the number of paths in conflict and of versions with a content, for the journal with this ``view``."""
 
     view: bytes = b""
     attachments: Mapping[RelPath, Op] = field(default_factory=dict)
     conflicts: int = 0
+    versions: int = 0
     of: Mapping[RelPath, Figure] = field(default_factory=dict)
 
 
@@ -38,7 +39,8 @@ def counted(books: Books) -> Figures:
     view = books.journal.view()
     attachments = books.attachments()
     conflicts = len(versions.conflicted(books.ledger.read()))
-    return Figures(view, attachments, conflicts, {name: _figure(books, name) for name in attachments})
+    (count,) = books.ledger.read().execute("SELECT count(*) FROM entries WHERE digest IS NOT NULL AND attaches = 0").fetchone()
+    return Figures(view, attachments, conflicts, count, {name: _figure(books, name) for name in attachments})
 
 
 def _figure(books: Books, name: RelPath) -> Figure:

@@ -49,8 +49,18 @@ CREATE TABLE chunks (
 CREATE TABLE addresses (
     device BLOB NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (device, host, port))
     WITHOUT ROWID;
+CREATE TABLE days (day INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+CREATE TABLE dropped (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE damaged (path TEXT PRIMARY KEY, digest BLOB NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE met (device BLOB PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS days (day INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS dropped (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damaged (
+    path TEXT PRIMARY KEY, digest BLOB NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""What ledgers made by the first versions lack; those versions do not mind that it is there."""
 _VERSION = 1
 
 
@@ -102,6 +112,8 @@ class Ledger:
         if version == 0:
             self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
             self.path.chmod(0o600)
+        else:
+            self._writer.executescript(_ADDED)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

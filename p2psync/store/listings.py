@@ -20,6 +20,12 @@ def packed_listing(db: sqlite3.Connection, listing: Digest) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
+def chunks_of(db: sqlite3.Connection, content: Digest) -> set[Digest]:
+    """The chunks that make up the content with this digest, as far as is known here: without a list it may be one chunk itself."""
+    row = db.execute("SELECT packed FROM listings WHERE content = ?", (content,)).fetchone()
+    return {content} if row is None else {chunk.digest for chunk in Listing(row[0])}
+
+
 def put(db: sqlite3.Connection, content: Content, listing: Listing) -> None:
     """Keep the listing of ``content``, and where its chunks are in it. Does nothing for a content of one chunk, or a known one."""
     if content.listing == content.digest:

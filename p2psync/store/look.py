@@ -12,9 +12,10 @@ from time import monotonic, time_ns
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import database_of, halves_of, is_by_work
 from p2psync.engine.pauses import Pauses
-from p2psync.store import copies, listings, openfiles, paths, sqlitefile
+from p2psync.store import checking, copies, listings, openfiles, paths, space, sqlitefile
 from p2psync.store.books import Books
 from p2psync.store.chunking import Sink
+from p2psync.store.faults import DiskFull
 from p2psync.store.lasting import make_lasting
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
@@ -86,7 +87,12 @@ def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
 
 
 class Look:
-    """The eyes of one mandate; used by one thread at a time."""
+    """The eyes of one mandate; used by one thread at a time.
+
+    ``uncopied``: something was recorded of which the vault took no copy, for want of room, so that the file itself is the only one.
+    """
+
+    uncopied = False
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -236,6 +242,8 @@ class Look:
     def _note_absent(self, location: Location, why: Attention, looked: Looked) -> None:
         looked.attention[location.name.text] = why
         looked.again[Spot(location.name, ())] = ABSENT_AGAIN
+        # What was not noted is not decided about either, or it would count as in order.
+        looked.todo = {path for path in looked.todo if path.top != location.name.text}
         self._absent.add(location.name)
 
     def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:
@@ -255,7 +263,7 @@ class Look:
                 done |= fresh
                 queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
-        self._keep.commit()
+        self._copy(())
         with self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
@@ -300,6 +308,9 @@ class Look:
         seen = self._see(root, location, spot, known, reading, looked)
         if seen is None:
             return set()
+        if isinstance(seen, Observed) and checking.is_known_damage(self._books, view, seen):
+            looked.attention[spot.path.text] = self._attention("damaged-file")
+            return set()
         looked.attention[shown] = looked.attention[spot.path.text] = None
         if isinstance(seen, Nothing):
             return self._note_nothing(location, view, spot, looked)
@@ -330,8 +341,7 @@ class Look:
             return None
         shown = "/".join((location.name.text, *spot.disk))
         seen = self._read(root, location.parts(spot.disk), spot, known, reading)
-        for piece in reading.pieces:
-            self._keep(*piece)
+        self._copy(reading.pieces)
         if isinstance(seen, Changing):
             looked.again[spot] = max(CHANGING_AGAIN, self._pauses.wait(spot, monotonic()))
             looked.attention[shown] = self._still_written(root, location, spot)
@@ -357,7 +367,7 @@ class Look:
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
         began = monotonic()
-        seen: Result | None = self._snapshots.observe(self._folders, parts, known, reading.whole(self._keep))
+        seen: Result | None = self._snapshots.observe(self._folders, parts, known, reading.whole(self._copy_one))
         if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
             self._logs.add((*parts[:-1], halves_of(parts[-1])[0]))
         if seen is None:
@@ -392,6 +402,23 @@ class Look:
             return Spot(RelPath.from_disk(location.name.text, *spot.disk[:-1], name), (*spot.disk[:-1], name))
         except (OSError, P2psyncError):  # what stands there then says itself why it cannot be looked at
             return None
+
+    def _copy_one(self, chunk: Chunk, data: bytes) -> None:
+        self._copy([(chunk, data)])
+
+    def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
+        """Have the vault take these, or with none of them make durable what it took; what a person saved is recorded even without."""
+        try:
+            if pieces and space.of(self._books.state).tight:
+                self.uncopied = True
+                return
+            for piece in pieces:
+                self._keep(*piece)
+            if not pieces:
+                self._keep.commit()
+        except DiskFull:
+            self._keep.discard()
+            self.uncopied = True
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:

@@ -2,10 +2,9 @@
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
-from p2psync.store import listings, openfiles, versions
+from p2psync.store import listings, openfiles, space, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
-from p2psync.store.faults import DiskFull
 from p2psync.store.jobs import Want, Worked
 from p2psync.store.root import Root
 from p2psync.store.sources import VAULTED, Sources
@@ -13,10 +12,6 @@ from p2psync.store.staging import Sealed, Staging
 from p2psync.store.swap import BusyFile
 from p2psync.values.content import Content, File, Listing
 from p2psync.values.names import RelPath
-
-RESERVED_SHARE = 20
-RESERVED = 1024 * 1024 * 1024
-"""A twentieth of the disk, at most 1 GiB of it, is left free by what arrives."""
 
 
 class Preparing:
@@ -31,7 +26,8 @@ class Preparing:
         """The version ``head`` of ``path``, whole and beside ``parts``; None when something of it is still to be fetched.
 
         Raises:
-            BusyFile: what stands there is open. RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
+            BusyFile: what stands there is open. SpaceShort: it would have to be fetched, and there is no room.
+            RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
         """
         sealed = self._put_together(path, root, parts, head, state, worked)
         known = worked.attention.get(path.text)
@@ -45,6 +41,7 @@ class Preparing:
         mtime = entry.mtime_ns if entry else None
         listing = listings.get(db, state.content)
         if listing is None:
+            space.of(self._books.state).check(self._books.state)
             self._want(path, Want(state.content, None), worked)
             return None
         if state.content.size <= VAULTED:
@@ -56,6 +53,8 @@ class Preparing:
     ) -> Sealed | None:
         missing = self._sources.gather(listing)
         if missing:
+            space.of(self._books.state).check(self._books.state, sum(chunk.size for chunk in missing))
+            space.Space(*root.space(parts[:-1])).check(root.shown(parts), state.content.size)
             self._arrivals.expect_small(missing)
             self._want(path, Want(state.content, listing, tuple(missing)), worked)
             return None
@@ -89,10 +88,8 @@ class Preparing:
         return sealed
 
     def _check_room(self, root: Root, parts: tuple[str, ...], content: Content) -> None:
-        """A large version is not begun when it would fill the disk. Raises: DiskFull."""
-        free, whole = root.space(parts[:-1])
-        if free - self._arrivals.remaining(content) < min(whole // RESERVED_SHARE, RESERVED):
-            raise DiskFull(path=root.shown(parts))
+        """A large version is not begun when it would fill the disk. Raises: SpaceShort."""
+        space.Space(*root.space(parts[:-1])).check(root.shown(parts), self._arrivals.remaining(content))
 
     def _want(self, path: RelPath, want: Want, worked: Worked) -> None:
         """What is to stand at the path itself is fetched first, then the other versions of a conflict, one by one."""

@@ -1,16 +1,17 @@
 """Choosing versions: conflicts and their resolution, history, and bringing an old version back."""
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from p2psync.engine.heads import Head, Heads
 from p2psync.engine.reconcile import Agreed
-from p2psync.store import copies, listings, paths, versions
+from p2psync.store import checking, copies, listings, paths, retaining, versions
 from p2psync.store.attaching import check_may_write
 from p2psync.store.books import Books
 from p2psync.store.sources import Sources
 from p2psync.store.versions import Version
-from p2psync.values.content import File, Listing
+from p2psync.values.content import Content, File, Listing
 from p2psync.values.entry import Act, Entry, Op, entry_for
 from p2psync.values.errors import BadPath, UserError
 from p2psync.values.names import DeviceId, RelPath, escaped
@@ -46,6 +47,12 @@ class NoSuchFile(UserError):
 class VersionNotHere(UserError):
     """That version of “{name}” is not on this machine any more, and no machine that is online has it. Try again when {person}’s machine
     is on.
+    """
+
+
+class VersionDropped(UserError):
+    """That version of “{name}” was let go on this machine by its policy ({when}), and no machine that is online has it. Try again when
+    another one is on; its policy may have kept it.
     """
 
 
@@ -160,6 +167,8 @@ def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list
         view = paths.get(db, path)
         if version is None or (chosen.head and len(heads.all) == 1):
             if view is not None:  # what stands there counts as agreed, so that the version takes its place
+                if path in checking.damaged(books):
+                    view = checking.as_it_is(books, view)
                 here = view.observed
                 agreed = None if here is None else Agreed(here.state, frozenset(), frozenset())
                 paths.put(db, paths.PathView(path, view.disk, here, agreed))
@@ -172,17 +181,31 @@ def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list
         return records, {path}
 
 
+def content_of(books: Books, name: str, version: str | None) -> Content:
+    """What a version holds, wherever its bytes may be.
+
+    Raises:
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion.
+    """
+    content = _with_content(books, known_path(books, name), version).entry.content
+    assert content is not None
+    return content
+
+
 def bytes_of(books: Books, sources: Sources, name: str, version: str | None) -> Listing:
     """The chunks of a version, all of which are on this machine.
 
     Raises:
-        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, VersionNotHere.
+        NoSuchFile, NoSuchVersion, AmbiguousVersion, VersionIsDeletion, VersionNotHere, VersionDropped.
     """
     path = known_path(books, name)
     chosen = _with_content(books, path, version)
     content = chosen.entry.content
     listing = listings.get(books.ledger.read(), content) if content and sources.complete(content) else None
     if listing is None:
+        at_ms = retaining.dropped(books.ledger.read(), content.digest) if content else None
+        if at_ms is not None:
+            raise VersionDropped(name=path, when=time.strftime("%Y-%m-%d", time.localtime(at_ms / 1000)))
         raise VersionNotHere(name=path, person=person_of(books, chosen.device))
     return listing
 

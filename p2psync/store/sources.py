@@ -6,7 +6,7 @@ Whatever is read is compared with its digest before it counts, so that a file wh
 import os
 from collections.abc import Iterator
 
-from p2psync.store import copies, listings, paths
+from p2psync.store import copies, listings, paths, space
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
@@ -75,6 +75,25 @@ class Sources:
                 data = _read(location, parts, offset, size)
                 if data is not None and content_digest(data) == digest:
                     yield data
+
+
+def catch_up(books: Books, sources: Sources) -> int:
+    """Copy into the vault what it lacks of the contents that it keeps and that files here hold, while there is room; how many it took.
+
+    Raises:
+        DiskFull, CannotWrite, DiskFailing: what was copied before stays.
+    """
+    db = books.ledger.read()
+    rows = db.execute("SELECT DISTINCT digest, size, listing FROM paths WHERE digest IS NOT NULL AND size <= ?", (VAULTED,)).fetchall()
+    copied = 0
+    for digest, size, listed in rows:
+        listing = listings.get(db, Content(Digest(digest), size, Digest(listed)))
+        if space.of(books.state).tight:
+            break
+        if listing is not None and sources.lacking(listing):
+            sources.gather(listing)
+            copied += 1
+    return copied
 
 
 def files_with(books: Books, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:

@@ -1,7 +1,9 @@
 """The vault: the chunks of superseded versions and of small current ones, each once, compressed, in one SQLite file.
 
 Promises: what ``keep`` returned from is on the disk; what ``get`` returns has the digest that was asked for. A chunk that does not is
-marked as damaged and reported, counts as absent from then on, and is mended by the next ``keep`` of it. Nothing is ever removed.
+marked as damaged and reported, counts as absent from then on, and is mended by the next ``keep`` of it. Only ``remove`` removes
+anything, and nothing that was given to ``keep`` since the last but one call of ``collecting``, whether it was there before or not: its
+reference may not be written down yet.
 
 May be used from several threads: one writer at a time, each reader with a connection of its own for as long as it needs it (borrowed
 from a few, since threads come and go). On disk: docs/on-disk.md; compression is zstandard (RFC 8878), level 1.
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import zstandard
 
-from p2psync.store.faults import DatabaseDamaged, database, writing
+from p2psync.store import space
+from p2psync.store.faults import DatabaseDamaged, DiskFull, database, writing
 from p2psync.values.content import CHUNK_MAX, Chunk
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import UserError
@@ -37,6 +40,7 @@ _KEEP = """
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, packed = excluded.packed, damaged = 0, stored = excluded.stored"""
 _SETTINGS = (
     "PRAGMA page_size = 16384",  # chunks are large: 65 MB in 1,000 of them take 0.24 s, against 0.31 s with pages of 4 KiB
+    "PRAGMA auto_vacuum = INCREMENTAL",  # as page_size, which must come first, for a new file; an older one uses free pages again
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # means something on macOS only
@@ -46,6 +50,8 @@ _AT_ONCE = 256
 """Chunks that are looked up together: well below the number of parameters that one statement may have."""
 _PENDING = 16 * 1024 * 1024
 """Bytes that ``Keeping`` holds in memory before it commits them."""
+_YOUNG = 500_000
+"""Digests that are remembered between two collections: 50 MB of them; after more than that nothing is removed once."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +73,8 @@ class Vault:
         self._idle: list[sqlite3.Connection] = []
         self._turn = threading.Lock()
         self._closed = False
+        self._young: list[set[Digest]] = [set(), set()]
+        self._crowded = [False, False]
         with writing(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with database(path):
@@ -83,13 +91,20 @@ class Vault:
 
         Raises:
             ValueError: a chunk has not the digest it is given under. Nothing of this call is stored then, nor after any other error.
+            DiskFull: also when what is left of the disk is for the ledgers. A log that has grown does not shrink when its writer fails.
         """
         kept = 0
+        disk = space.of(self.path)
+        room = disk.free
         source = iter(chunks)
         with self._turn, database(self.path), self._transaction() as connection:
             while batch := dict(islice(source, _AT_ONCE)):
+                self._note_young(batch)
                 present = _present(connection, batch)
                 missing = [self._row(digest, data) for digest, data in batch.items() if digest not in present]
+                room -= sum(len(stored) for _, _, _, stored in missing)
+                if missing and room < disk.reserve:
+                    raise DiskFull(path=self.path)
                 connection.executemany(_KEEP, missing)
                 kept += len(missing)
         return kept
@@ -128,10 +143,59 @@ class Vault:
     @property
     def size(self) -> int:
         """Bytes that the vault takes on the disk, without its write-ahead log."""
+        return self._pages("page_count")
+
+    @property
+    def used(self) -> int:
+        """Bytes of ``size`` that hold something; the rest is used again before the file grows."""
+        return self._pages("page_count") - self._pages("freelist_count")
+
+    def _pages(self, which: str) -> int:
         with database(self.path), self._reader() as connection:
-            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (pages,) = connection.execute(f"PRAGMA {which}").fetchone()
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             return int(pages) * int(page)
+
+    # ---- looking through and letting go
+
+    def collecting(self) -> None:
+        """A collection begins: what is kept from now on is young for it and for the next one."""
+        with self._turn:
+            self._young = [set(), self._young[0]]
+            self._crowded = [False, self._crowded[0]]
+
+    def digests(self, after: Digest | None, most: int) -> list[Digest]:
+        """The chunks here, damaged ones included, in the order of their digests: at most ``most`` of those behind ``after``."""
+        with database(self.path), self._reader() as connection:
+            rows = connection.execute("SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after or b"", most))
+            return [Digest(row[0]) for row in rows]
+
+    def remove(self, digests: Iterable[Digest]) -> tuple[int, int]:
+        """Removes these chunks in one commit, but for the young ones; how many, and how many bytes they took."""
+        count = size = 0
+        with self._turn, database(self.path), self._transaction() as connection:
+            if any(self._crowded):
+                return 0, 0
+            for digest in digests:
+                if not any(digest in young for young in self._young):
+                    row = connection.execute("DELETE FROM chunk WHERE digest = ? RETURNING length(stored)", (digest,)).fetchone()
+                    count, size = (count + 1, size + row[0]) if row else (count, size)
+        return count, size
+
+    def shrink(self, most: int) -> bool:
+        """Gives up to ``most`` bytes that hold nothing back to the disk; whether there may be more."""
+        with self._turn, database(self.path):
+            (page,) = self._writer.execute("PRAGMA page_size").fetchone()
+            (before,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            self._writer.executescript(f"PRAGMA incremental_vacuum({max(most // page, 1)})")  # ``execute`` would give back one page
+            (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            return bool(0 < free < before)
+
+    def _note_young(self, digests: Iterable[Digest]) -> None:
+        if len(self._young[0]) < _YOUNG:
+            self._young[0].update(digests)
+        else:
+            self._crowded[0] = True
 
     def close(self) -> None:
         """Closes the file; harmless when done twice. Whoever still reads closes its own connection at the end."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from p2psync.edge.http import Download, Request, refusal
+from p2psync.store.resolving import VersionNotHere
 from p2psync.values.errors import BadName
 
 CALM = {"device": {"id": "cd", "name": "Compta-PC"}, "version": "1", "port": 1, "problems": [], "mandates": []}
@@ -110,19 +111,28 @@ class Bytes:
 
 def test_a_version_is_written_by_whoever_asks_for_it(daemon, p2psync) -> None:
     daemon.answers["/v1/content"] = Bytes(b"cash: ", b"420\n" * 500_000)
+    daemon.answers["/v1/recall"] = {}
     said = p2psync("restore", "Dupont & Cie", "a.cre", "--version", "3FA9C1D2", "--to", "old.cre")
     assert (said.code, said.err) == (0, "")
     assert said.out == f"That version of “a.cre” was written to {Path('old.cre').absolute()}.\n"
     assert Path("old.cre").read_bytes() == b"cash: " + b"420\n" * 500_000
-    assert daemon.asked[0].query == {"mandate": "Dupont & Cie", "name": "a.cre", "version": "3fa9c1d2"}
-    assert daemon.acts == []
+    which = {"mandate": "Dupont & Cie", "name": "a.cre", "version": "3fa9c1d2"}
+    assert daemon.acts == [("/v1/recall", which)]
+    assert daemon.asked[1].query == which
 
 
 def test_an_empty_version_is_written(daemon, p2psync) -> None:
     daemon.answers["/v1/content"] = Bytes()
+    daemon.answers["/v1/recall"] = {}
     assert p2psync("restore", "Dupont", "a.cre", "--to", "old.cre").code == 0
     assert Path("old.cre").read_bytes() == b""
-    assert daemon.asked[0].query == {"mandate": "Dupont", "name": "a.cre"}
+    assert daemon.asked[1].query == {"mandate": "Dupont", "name": "a.cre"}
+
+
+def test_a_version_that_no_machine_has_leaves_no_file(daemon, p2psync) -> None:
+    daemon.answers["/v1/recall"] = VersionNotHere(name="a.cre", person="Bruno")
+    said = p2psync("restore", "Dupont", "a.cre", "--to", "old.cre")
+    assert said.code == 1 and "no machine that is online has it" in said.err and not Path("old.cre").exists()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +145,7 @@ def test_an_empty_version_is_written(daemon, p2psync) -> None:
 )
 def test_a_version_that_does_not_come_leaves_no_file(daemon, p2psync, answer: Any, sentence: str) -> None:
     daemon.answers["/v1/content"] = answer
+    daemon.answers["/v1/recall"] = {}
     said = p2psync("restore", "Dupont", "a.cre", "--to", "old.cre")
     assert said.code != 0
     assert sentence in said.err
@@ -233,18 +244,24 @@ def test_history(daemon, p2psync) -> None:
     versions = [
         entry | {"version": "aaaa1111", "act": "restore", "current": True, "kept": True},
         entry | {"version": "bbbb2222", "act": "delete", "current": False, "kept": False, "size": None},
-        entry | {"version": "cccc3333", "name": "b.cre", "act": "save", "current": False, "kept": True},
+        entry | {"version": "cccc3333", "name": "b.cre", "act": "resolve", "current": False, "kept": True},
+        entry | {"version": "dddd4444", "name": "b.cre", "act": "save", "current": False, "kept": False, "dropped_ms": 1_000_000_000_000},
+        entry | {"version": "eeee5555", "name": "b.cre", "act": "save", "current": False, "kept": False, "dropped_ms": None},
     ]
     daemon.answers["/v1/history"] = {"versions": versions}
     said = p2psync("history", "Dupont")
     assert daemon.asked[0].query == {"mandate": "Dupont"}
-    assert said.out.splitlines()[:7] == [
+    assert said.out.splitlines()[:11] == [
         "a.cre",
         "  aaaa1111  9 Sep 2001  Anna      5 B  restored, the current one",
         "  bbbb2222  9 Sep 2001  Anna        –  deleted",
         "",
         "b.cre",
-        "  cccc3333  9 Sep 2001  Anna      5 B  saved",
+        "  cccc3333  9 Sep 2001  Anna      5 B  chosen in a conflict",
+        "  dddd4444  9 Sep 2001  Anna      5 B  saved, let go by the policy on 9 Sep",
+        "                                       2001; another machine may have it",
+        "  eeee5555  9 Sep 2001  Anna      5 B  saved, not on this machine; “restore”",
+        "                                       asks the others for it",
         "",
     ]
     assert "p2psync restore Dupont NAME --version VERSION" in said.out
@@ -255,6 +272,40 @@ def test_history(daemon, p2psync) -> None:
     assert json.loads(p2psync("history", "Dupont", "--json").out) == {"versions": versions[:1]}
     daemon.answers["/v1/history"] = {"versions": []}
     assert p2psync("history", "Dupont").out == "Nothing has been recorded yet.\n"
+
+
+def verified(**more: Any) -> dict[str, Any]:
+    return {"running": False, "done": 2_100_000, "total": 9, "records": 5, "chunks": 1, "files": 2, "findings": [], "more": 0} | more
+
+
+def test_verify(daemon, p2psync) -> None:
+    told = iter([verified(running=True), verified()])
+    daemon.answers["/v1/verify"] = lambda request: {"message": "begun"} if request.method == "POST" else next(told)
+    said = p2psync("verify", "Dupont")
+    assert daemon.acts == [("/v1/verify", {"mandate": "Dupont"})]
+    assert (said.code, said.err) == (0, "")
+    assert said.out == "Everything is in order: 5 records, 1 piece of the history, 2 files, 2.1 MB.\n"
+
+
+def test_verify_names_what_is_damaged_and_ends_with_4_when_a_person_is_needed(daemon, p2psync) -> None:
+    mended = {"message": "A piece of “a.cre” was damaged; it was fetched again.", "action": "", "mended": True}
+    broken = {"message": "“b.cre” is damaged.", "action": "Check the disk: p2psync restore Dupont b.cre", "mended": False}
+    daemon.answers["/v1/verify"] = verified(findings=[mended])
+    assert p2psync("verify").code == 0
+    daemon.answers["/v1/verify"] = verified(findings=[mended, broken], more=3)
+    said = p2psync("verify")
+    assert said.code == 4
+    assert said.out.splitlines() == [
+        "A piece of “a.cre” was damaged; it was fetched again.",
+        "! “b.cre” is damaged.",
+        "  → Check the disk: p2psync restore Dupont b.cre",
+        "And 3 more.",
+        "",
+        "Checked: 5 records, 1 piece of the history, 2 files, 2.1 MB.",
+    ]
+    assert daemon.acts[-1] == ("/v1/verify", {"mandate": None})
+    said = p2psync("verify", "--json")
+    assert said.code == 4 and json.loads(said.out)["more"] == 3
 
 
 def test_participants(daemon, p2psync) -> None:

@@ -68,7 +68,7 @@ def mute(tmp_path: Path) -> Iterator[Any]:
 
 def test_the_commands_are_those_of_the_contract(p2psync) -> None:
     contract = """run status create attach detach share mandates invite promote ticket subscribe participants conflicts resolve history
-        restore wait confirm why doctor"""
+        restore wait confirm why doctor verify"""
     assert set(COMMANDS) == set(contract.split())
     said = p2psync("--help")
     assert said.code == 0
@@ -334,8 +334,8 @@ def test_run_hands_its_options_to_the_daemon(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "p2psync.daemon.config", SimpleNamespace(Config=Config))
     monkeypatch.setitem(sys.modules, "p2psync.daemon.run", SimpleNamespace(main=daemon))
     assert main(["run"]) == 0
-    assert seen == {"home": None, "socket": None, "listen": None, "interfaces": None, "peers": (), "mdns": True}
-    words = "--home /h run --socket /s --listen 127.0.0.1:0 --interface lo --interface eth0 --peer a:1 --peer b:2 --no-mdns"
+    assert seen == {"home": None, "socket": None, "listen": None, "interfaces": None, "peers": (), "mdns": True, "keep": None}
+    words = "--home /h run --socket /s --listen 127.0.0.1:0 --interface lo --interface eth0 --peer a:1 --peer b:2 --no-mdns --keep 7d,1y,2y"
     assert main(words.split()) == 0
     assert seen == {
         "home": Path("/h"),
@@ -344,6 +344,7 @@ def test_run_hands_its_options_to_the_daemon(monkeypatch) -> None:
         "interfaces": ("lo", "eth0"),
         "peers": ("a:1", "b:2"),
         "mdns": False,
+        "keep": "7d,1y,2y",
     }
 
 

@@ -147,3 +147,10 @@ def test_what_needs_a_person() -> None:
     assert needs_person(status(mandate(conflicts=1)))
     assert not needs_person(status(problems=[{"code": "x", "message": "y", "action": "z", "person": False}]))
     assert needs_person(status(problems=[{"code": "x", "message": "y", "action": "z", "person": True}]))
+
+
+def test_what_the_history_takes_and_how_long_it_is_kept() -> None:
+    policy = "everything for 30 days, then the last version of each day for 1 year"
+    said = text(mandate(item("synced"), history={"bytes": 3_400_000, "versions": 12, "policy": policy}))
+    assert f"History: 12 versions, 3.4 MB; {policy}" in " ".join(said.split())
+    assert "History" not in text(mandate(history={"bytes": 0, "versions": 0, "policy": policy}))

@@ -11,7 +11,7 @@ from p2psync.store.ledger import Ledger
 from p2psync.store.vault import Vault
 
 _SYSTEM = ("rename", "replace", "link", "unlink", "mkdir", "rmdir", "ftruncate", "pwrite", "fchmod", "utime", "fsync")
-_STEPS = [(carryout, "put_new"), (carryout, "put_over"), (carryout, "take_away"), (swap, "swap"), (Vault, "keep")]
+_STEPS = [(carryout, "put_new"), (carryout, "put_over"), (carryout, "take_away"), (swap, "swap"), (Vault, "keep"), (Vault, "remove")]
 
 
 class Killed(BaseException):

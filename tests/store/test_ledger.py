@@ -112,3 +112,16 @@ def test_the_ledger_is_durable_and_has_its_tables(tmp_path: Path) -> None:
     tables = {row[0] for row in ledger.read().execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert {"meta", "records", "entries", "places", "paths", "copies", "listings", "chunks", "addresses", "met"} <= tables
     ledger.close()
+
+
+def test_a_ledger_of_the_first_versions_gets_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        for table in ("days", "dropped", "damaged"):
+            db.execute(f"DROP TABLE {table}")
+    db.close()
+    ledger = Ledger(path)
+    for table in ("days", "dropped", "damaged"):
+        assert ledger.read().execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    ledger.close()

@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_is_said_to_be_and_nothing_is_left_half_done(
     monkeypatch.setattr(Root, "space", lambda *_: (0, 1 << 40))
     worked = marie.settle(anna)
     attention = worked.attention["compta.cre"]
-    assert attention is not None and attention.code == "unwritable" and "full" in attention.reason(path="compta.cre")
+    assert attention is not None and attention.code == "space-short" and "has only 0 B left" in attention.reason(path="compta.cre")
     assert book(marie).read_bytes() == b"version 1"
     monkeypatch.undo()
     marie.settle(anna)

@@ -19,7 +19,7 @@ from p2psync.cli.main import main
 
 P2PSYNC = [sys.executable, "-c", "import sys; from p2psync.cli.main import main; sys.exit(main())"]
 _EVERY_S = 0.02
-_PASSING = {"last_seen", "busy", "since"}
+_PASSING = {"last_seen", "busy", "since", "disks"}
 """What a status says that may differ though nothing was changed."""
 
 

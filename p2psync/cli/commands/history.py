@@ -13,7 +13,7 @@ SUMMARY = "list the versions that can be restored"
 
 _ACTS = {
     "save": "saved",
-    "resolve": "kept in a conflict",
+    "resolve": "chosen in a conflict",
     "restore": "restored",
     "attach": "attached",
     "detach": "detached",
@@ -50,9 +50,16 @@ def _then(versions: dict[str, Any]) -> str:
     return "--version VERSION" if len(versions) == 1 else "NAME --version VERSION"
 
 
+def _where(entry: dict[str, Any]) -> str:
+    """Why a version is not kept here, and where it may be."""
+    if entry.get("dropped_ms"):
+        return f"let go by the policy on {moment(entry['dropped_ms'])}; another machine may have it"
+    return "not on this machine; “restore” asks the others for it"
+
+
 def _row(entry: dict[str, Any]) -> list[str]:
     what = [_ACTS.get(str(entry.get("act")), str(entry.get("act")))]
     what += ["the current one"] if entry.get("current") else []
-    what += [] if entry.get("kept", True) or entry.get("size") is None else ["not kept on this machine"]
+    what += [] if entry.get("kept", True) or entry.get("size") is None else [_where(entry)]
     by = str(entry.get("person") or entry.get("device") or "")
     return [str(entry["version"])[:12], moment(entry.get("when_ms")), by, size(entry.get("size")).rjust(7), ", ".join(what)]

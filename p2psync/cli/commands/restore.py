@@ -33,6 +33,7 @@ def perform(daemon: Daemon, args: Namespace) -> int:
     which = {"mandate": args.mandate, "name": args.name, "version": args.version}
     if args.to:
         with new_file(args.to, 0o666, taken=TargetTaken, unwritable=TargetUnwritable) as file:
+            daemon.post("/v1/recall", which)
             daemon.download("/v1/content", which, file)
         say(f"That version of {quoted(args.name)} was written to {args.to}.")
     else:
