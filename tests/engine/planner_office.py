@@ -340,11 +340,11 @@ class Machine:
         if folder and not isinstance(state, Gone) and folder not in self.disk:
             self.disk[folder] = FOLDER
             self.office.judge.put(self.number, folder, FOLDER)
+        self.office.judge.put(self.number, path, state, self.disk.get(path))
         if isinstance(state, Gone):
             self.disk.pop(path, None)
         else:
             self.disk[path] = state
-        self.office.judge.put(self.number, path, state)
         if noted:
             self._note(path, self.disk.get(path))
             self.agreed[path] = agreed
