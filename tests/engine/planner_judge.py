@@ -56,6 +56,7 @@ class _Place:
     surely: frozenset[Deed] = frozenset()
     fresh: list[Deed] = field(default_factory=list)
     gone_by_act: bool = True
+    seen_gone: bool = True
 
 
 class Judge:
@@ -93,14 +94,16 @@ class Judge:
 
     def seen(self, machine: int, path: str, state: State, agreed: State | None) -> None:
         """The machine looks, and finds what it had not seen there; what equals the version it knows is no version of its own."""
-        for deed in self._place(machine, path).fresh:
+        place = self._place(machine, path)
+        place.seen_gone = place.gone_by_act
+        for deed in place.fresh:
             if deed.state == state:
                 deed.seen, deed.is_old = True, deed.is_old or state == agreed
 
     def recorded(self, machine: int, entry: Recorded) -> None:
         """The machine records what it saw at a path."""
         if isinstance(entry.state, Gone):
-            assert self._place(machine, entry.path).gone_by_act, f"nobody deleted “{entry.path}” on machine {machine}"
+            assert self._place(machine, entry.path).seen_gone, f"nobody deleted “{entry.path}” on machine {machine}"
         for deed in self._place(machine, entry.path).fresh:
             if deed.state == entry.state:
                 deed.refs.add(entry.ref)

@@ -192,16 +192,15 @@ class Machine:
             for path in [path for path in INSIDE if path in self.observed and path not in self.disk]:
                 del self.observed[path]
                 self.agreed.pop(path, None)
-                self.todo.add(path)
-            self.halted = False
+            self._resume()
 
     def back_up(self) -> None:
         """Keep copies of the disk and of the ledger."""
         self._kept = dict(self.disk), (dict(self.observed), dict(self.agreed), dict(self.known))
 
     def restore_ledger(self) -> None:
-        """An older ledger is put in the place of the one that is there; the disk stays as it is."""
-        if self._kept is not None:
+        """An older ledger is put in the place of the one that is there; the disk stays as it is, and is whole."""
+        if self._kept is not None and not self.halted:
             observed, agreed, known = self._kept[1]
             self.observed, self.agreed, self.known = dict(observed), dict(agreed), dict(known)
             self.office.judge.exact = False
@@ -232,13 +231,21 @@ class Machine:
         missed = {path for path in INSIDE if path in self.observed and path not in self.disk}
         files = [path for path in missed if isinstance(self.observed[path], File)]
         known = [path for path in INSIDE if isinstance(self.observed.get(path), File)]
-        self.halted = bool(missed) and (self.halted or must_halt(len(files), len(known), root_changed=False))
+        if missed and (self.halted or must_halt(len(files), len(known), root_changed=False)):
+            self.halted = True
+        elif self.halted:
+            self._resume()
         for path in paths or self.office.paths:
             if (path in missed and self.halted) or self.disk.get(path) == self.observed.get(path):
                 continue
             self.office.judge.seen(self.number, path, self.disk.get(path, GONE), self.agreed[path].state if path in self.agreed else None)
             self._note(path, self.disk.get(path))
             self.todo.add(path)
+
+    def _resume(self) -> None:
+        """What could not be decided meanwhile is decided (Vanishing)."""
+        self.halted = False
+        self.todo |= set(INSIDE)
 
     def _note(self, path: str, state: State | None) -> None:
         if state is None:
