@@ -116,11 +116,11 @@ class Judge:
             if deed.seen and deed.content is not None:
                 deed.refs |= refs
 
-    def put(self, machine: int, path: str, state: State, before: State | None = None) -> None:
-        """The machine brings a version to the path, in place of what stands there, which it must have seen."""
+    def put(self, machine: int, path: str, state: State, before: State | None = None, known: State | None = None) -> None:
+        """The machine brings a version to the path, in place of what stands there, which it must have seen, or seen the like of."""
         place = self._place(machine, path)
         if place.fresh and place.fresh[-1].state == before:
-            assert place.fresh[-1].seen, f"a save of “{path}” was overwritten unseen"
+            assert place.fresh[-1].seen or before == known, f"a save of “{path}” was overwritten unseen"
         if isinstance(state, File):
             place.stood.add(state.content)
         place.surely, place.fresh, place.gone_by_act = frozenset(), [], True

@@ -347,7 +347,7 @@ class Machine:
         if folder and not isinstance(state, Gone) and folder not in self.disk:
             self.disk[folder] = FOLDER
             self.office.judge.put(self.number, folder, FOLDER)
-        self.office.judge.put(self.number, path, state, self.disk.get(path))
+        self.office.judge.put(self.number, path, state, self.disk.get(path), job.observed)
         if isinstance(state, Gone):
             self.disk.pop(path, None)
         else:

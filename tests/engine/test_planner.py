@@ -226,6 +226,7 @@ def begun(machines: int, salt: int, begin: int, watch: Reached | None = None) ->
 @given(st.integers(2, 4), st.integers(0, 30), st.integers(0, 15), SCHEDULES, st.integers(0, 1000))
 @example(2, 0, 1, [event("look"), event("lose")], 0)
 @example(2, 0, 11, [event("save", 0, "clients"), event("save", 1, "clients")], 0)
+@example(2, 0, 9, [event("save"), event("back up", 1), event("save", 1), event("restore the disk", 1)], 0)
 @example(
     2,
     0,
@@ -244,6 +245,7 @@ def test_whatever_happens_in_whatever_order_they_agree_and_lose_nothing(
 
 @MANY
 @example(2, 0, 15, [event("save", 0, "clients"), event("lose", 1)], (0, 1))
+@example(2, 0, 9, [event("save", 0, "clients"), *[event("save as executable", 1, "clients/durand")] * 2], (0, 0))
 @given(st.integers(2, 4), st.integers(0, 30), st.integers(0, 15), SCHEDULES, st.tuples(st.integers(0, 1000), st.integers(0, 1000)))
 def test_who_comes_first_in_the_end_decides_nothing(
     machines: int, salt: int, begin: int, schedule: list[Event], orders: tuple[int, int]
