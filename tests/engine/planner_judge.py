@@ -109,11 +109,11 @@ class Judge:
                 deed.refs.add(entry.ref)
                 deed.pasts |= entry.past
 
-    def settled(self, machine: int, path: str, refs: Iterable[Ref]) -> None:
-        """What stands at the path on this machine is the version that these records made."""
+    def settled(self, machine: int, path: str, state: State | None, refs: Iterable[Ref]) -> None:
+        """What was seen at the path on this machine is the version that these records made."""
         refs = set(refs)
         for deed in self._place(machine, path).fresh:
-            if deed.seen and deed.content is not None:
+            if deed.seen and isinstance(state, File) and deed.content == state.content:
                 deed.refs |= refs
 
     def put(self, machine: int, path: str, state: State, before: State | None = None, known: State | None = None) -> None:

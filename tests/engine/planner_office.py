@@ -305,13 +305,13 @@ class Machine:
             case Nothing():
                 self.office.judge.quiet(self.number, path, self.disk.get(path), self.observed.get(path), self.known.keys())
             case Adopt(agreed):
-                self.office.judge.settled(self.number, path, agreed.refs)
+                self.office.judge.settled(self.number, path, agreed.state, agreed.refs)
                 self.agreed[path] = agreed
                 self.todo.add(path)
             case Record(state, parents):
                 self._record(path, state, frozenset(parents))
             case Apply(head, agreed):
-                self.office.judge.settled(self.number, path, _equal(job))
+                self.office.judge.settled(self.number, path, job.observed, _equal(job))
                 self._apply(path, job, head.state, agreed, noted)
                 self.todo.add(path)
             case Missing():
