@@ -197,6 +197,21 @@ class Fetcher:
         self._pages.gave_up(conversation)
         self.ask_everybody()
 
+    def tend(self, conversation: "Conversation") -> bool:
+        """The peer owes something: what is late is asked of others; returns whether there was anything new to ask them for."""
+        now, load = trio.current_time(), conversation.peer.turns.load
+        reopened = self._transfer.tend(conversation, now)
+        if load.late:
+            reopened = self._pages.tend(conversation) or reopened
+        if reopened:
+            self.ask_everybody()
+        return reopened
+
+    def answers(self, conversation: "Conversation") -> None:
+        """The peer, which was late, answers again."""
+        self._pages.answers(conversation)
+        self.ask(conversation)
+
     def ask_everybody(self) -> None:
         """Ask whoever has room for more."""
         for conversation in self._conversations:
@@ -206,10 +221,12 @@ class Fetcher:
         """Ask this peer for as much as its link takes; it is its turn again when there is room for more."""
         if trio.current_time() < self._paused_until or not self._lacks:
             return
-        for content in self._pages.requests(conversation):
+        now = trio.current_time()
+        for content in self._pages.requests(conversation, now):
             conversation.ask_listing(content, 0)
-        while ids := self._transfer.requests(conversation):
+        while ids := self._transfer.requests(conversation, now):
             conversation.ask_chunks(ids)
+        conversation.peer.turns.owing()
         if not conversation.peer.turns.load.light:
             conversation.peer.turns.wait(conversation)
 
@@ -219,7 +236,7 @@ class Fetcher:
         """A chunk has arrived; waits while too much is not written yet. Raises: Malformed when it is not the one that it claims to be."""
         if content_digest(data) != digest:
             raise Malformed(why="a chunk with another digest")
-        self._transfer.arrived(digest)
+        self._transfer.arrived(conversation, digest)
         self.bytes_in += len(data)
         if digest in self._paths and digest not in self._in_hand:
             self._buffer.append((digest, data))

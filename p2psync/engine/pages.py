@@ -1,4 +1,5 @@
-"""Which chunk lists are wanted, who is asked for which, and the pages that have come. A list is fetched from one peer, page by page.
+"""Which chunk lists are wanted, who is asked for which, and the pages that have come. A list is fetched from one peer, page by page; when
+that one falls silent another is asked for the whole list, if there is one.
 
 What a page may be follows from the content that it is the list of: so nobody can be kept busy with pages without end.
 """
@@ -28,6 +29,7 @@ class _Wanted(Generic[P]):
     pages: int | None = None
     come: list[bytes] = field(default_factory=list)
     lacks: set[P] = field(default_factory=set)
+    late: set[P] = field(default_factory=set)
 
 
 def most_pages(content: Content) -> int:
@@ -66,7 +68,25 @@ class Pages(Generic[P]):
         self.gave_up(peer)
         for wanted in self._wanted.values():
             wanted.lacks.discard(peer)
+            wanted.late.discard(peer)
         self._peers.pop(peer, None)
+
+    def tend(self, peer: P) -> bool:
+        """``peer`` is silent: others are asked for its lists if there are any who may have them; returns whether there is such a list."""
+        mine = [wanted for wanted in self._wanted.values() if wanted.asked == peer and self._others(wanted)]
+        for wanted in mine:
+            self._free(wanted)
+            wanted.late.add(peer)
+        return bool(mine)
+
+    def answers(self, peer: P) -> None:
+        """``peer`` is silent no more."""
+        for wanted in self._wanted.values():
+            wanted.late.discard(peer)
+
+    def _others(self, wanted: _Wanted[P]) -> bool:
+        gone = wanted.lacks | wanted.late
+        return any(other not in gone and other != wanted.asked and not load.late for other, load in self._peers.items())
 
     def gave_up(self, peer: P) -> None:
         """``peer`` did not answer: as if it lacked all that it was asked for."""
@@ -87,18 +107,18 @@ class Pages(Generic[P]):
             wanted.lacks.discard(peer)
         return len(lacked)
 
-    def requests(self, peer: P) -> Iterator[Content]:
+    def requests(self, peer: P, now: float = 0.0) -> Iterator[Content]:
         """The lists whose first page to ask ``peer`` for now, noted as asked."""
         load = self._peers.get(peer)
         for listing in list(self._open):
-            if load is None or load.resting or not load.takes(LISTING_PAGE) or self._busy.get(peer, 0) >= LISTS:
+            if load is None or load.resting or load.late or not load.takes(LISTING_PAGE) or self._busy.get(peer, 0) >= LISTS:
                 return
             wanted = self._wanted[listing]
-            if peer not in wanted.lacks:
+            if peer not in wanted.lacks and peer not in wanted.late:
                 del self._open[listing]
                 wanted.asked = peer
                 self._busy[peer] = self._busy.get(peer, 0) + 1
-                load.add(LISTING_PAGE)
+                load.add(LISTING_PAGE, now)
                 yield wanted.content
 
     def page(self, peer: P, listing: Digest, page: int, pages: int, data: bytes) -> tuple[Content, int | bytes] | None:

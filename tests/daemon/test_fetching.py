@@ -109,7 +109,7 @@ class Fetching:
         deposit: Any = SimpleNamespace(chunks=lambda batch: self.written.extend(data for _, data in batch))
         self.fetcher = Fetcher(deposit, self.ready.extend, lambda error: None, lambda: None)
         load = transfer.Load()
-        turns = SimpleNamespace(load=load, wait=lambda c: None, answered=lambda: None, held_up=nullcontext)
+        turns = SimpleNamespace(load=load, wait=lambda c: None, owing=lambda: None, answered=lambda: None, held_up=nullcontext)
         self.peer: Any = Peer(SimpleNamespace(turns=turns), self.asked.extend)
         self.fetcher.join(self.peer)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ class Peer:
     """Remembers what it is asked for, and answers nothing."""
 
     def __init__(self) -> None:
-        self.peer = SimpleNamespace(turns=SimpleNamespace(load=Load(), wait=lambda conversation: None))
+        self.peer = SimpleNamespace(turns=SimpleNamespace(load=Load(), wait=lambda conversation: None, owing=lambda: None))
         self.asked: list[Digest] = []
 
     def ask_chunks(self, ids: list[Digest]) -> None:

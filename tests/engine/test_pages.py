@@ -130,3 +130,20 @@ def test_a_peer_that_rests_is_left_alone() -> None:
     found.want(content(1))
     loads["marie"].resting = True
     assert list(found.requests("marie")) == []
+
+
+def test_of_a_silent_one_the_list_is_asked_of_another_if_there_is_one() -> None:
+    found, loads = asking("marie")
+    found.want(content(1))
+    list(found.requests("marie", 0.0))
+    assert loads["marie"].judge(5.0) and not found.tend("marie"), "there is nobody else"
+    found.add_peer("luc", Load())
+    assert found.tend("marie") and not found.nobody_has(content(1).listing)
+    assert list(found.requests("marie", 5.0)) == []
+    assert list(found.requests("luc", 5.0)) == [content(1)]
+    assert page(found, "marie", content(1), 0, 1) is None
+    found.lacks("luc", content(1).listing)
+    assert list(found.requests("marie", 6.0)) == []
+    loads["marie"].heard(7.0)
+    found.answers("marie")
+    assert list(found.requests("marie", 7.0)) == [content(1)]
