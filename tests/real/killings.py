@@ -414,8 +414,9 @@ def go_through(scenario: Scenario, top: Path, chosen: Callable[[list[Step]], lis
     """Killed at one chosen step after the other; after a fault, and every so often, on new machines."""
     pair, turn = opened(scenario, top / "0"), 0
     try:
-        points = chosen(counted(scenario, pair, 1))
-        turn = 1
+        counted(scenario, pair, 1)  # the first time is not like the others: the machines have only just met
+        points = chosen(counted(scenario, pair, 2))
+        turn = 2
         for number, (at, how) in enumerate(points, 1):
             if number % scenario.renew == 0 or not pair.top.exists():
                 pair.end()

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -33,13 +34,14 @@ class Machine(Desk):
     def __init__(self, person: str, place: Path) -> None:
         super().__init__(person, place)
         self.steps = Steps(place.parent, person, place)
+        self._port = _free_port()
 
     def environment(self) -> dict[str, str]:
         return super().environment() | self.steps.environment
 
     def up(self) -> Machine:
-        """Start the daemon."""
-        self.start("--no-mdns")
+        """Start the daemon, always at the same port: two that start anew find each other again without mDNS."""
+        self.start("--no-mdns", "--listen", f"127.0.0.1:{self._port}")
         return self
 
     def kill(self) -> None:
@@ -63,10 +65,6 @@ class Machine(Desk):
         """Where the books are."""
         return self.place / BOOKS
 
-    def member(self, mandate: str, person: str) -> dict[str, Any]:
-        """What the status says of a participant."""
-        return next((p for p in self.mandate(mandate).get("participants", ()) if p["name"] == person), {})
-
     def content_bytes(self, direction: str) -> int:
         """Bytes of files that came in or went out since the daemon started."""
         connection = http.client.HTTPConnection("localhost")
@@ -78,9 +76,7 @@ class Machine(Desk):
             connection.close()
         return sum(map(int, re.findall(rf'p2psync_content_bytes_total\{{.*direction="{direction}"\}} (\d+)', text)))
 
-    def _dialled(self) -> Any:
-        import socket
-
+    def _dialled(self) -> socket.socket:
         dialled = socket.socket(socket.AF_UNIX)
         dialled.settimeout(10)
         dialled.connect(str(self.socket))
@@ -89,6 +85,12 @@ class Machine(Desk):
     def versions(self, name: str, mandate: str = BOOKS) -> list[dict[str, Any]]:
         """The history of a file, the latest first."""
         return list(self.get(f"/v1/history?{urlencode({'mandate': mandate, 'name': name}, quote_via=quote)}").get("versions", ()))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 class Watching:
@@ -181,21 +183,10 @@ class Pair:
 
     def rest(self, mandate: str = BOOKS, limit_s: float = REST_S) -> None:
         """Wait until both are there, see each other up to date, and have nothing to do."""
-        for desk, person in ((self.anna, "Bruno"), (self.bruno, self.owner(mandate))):
-            desk.until(
-                f"{person} is up to date in {mandate}",
-                lambda desk=desk, person=person: (  # type: ignore[misc]
-                    desk.member(mandate, person).get("in_sync") and not any(m["busy"] for m in desk.status()["mandates"])
-                ),
-                limit_s,
-            )
+        for desk in (self.anna, self.bruno):
+            desk.until(f"everybody is up to date in {mandate}", lambda desk=desk: _is_at_rest(desk, mandate), limit_s)  # type: ignore[misc]
         for desk in (self.anna, self.bruno):
             desk.does("wait", mandate, "--timeout", "10")
-
-    def owner(self, mandate: str) -> str:
-        """How Anna is called."""
-        people = self.anna.mandate(mandate).get("participants", ())
-        return next((str(p["name"]) for p in people if p["self"]), "Anna")
 
     def faults(self, mandate: str = BOOKS) -> list[str]:
         """What is wrong now that they are at rest: bytes, leftovers, claims, history, log."""
@@ -247,6 +238,11 @@ class Pair:
         found = [m for desk in (self.anna, self.bruno) if desk.process for m in desk.status()["mandates"]]
         others = [p for m in found for p in m["participants"] if not p["self"]]
         return not any(m["busy"] or m["incoming"]["files"] for m in found) and all(p["online"] and p["in_sync"] for p in others)
+
+
+def _is_at_rest(desk: Machine, mandate: str) -> bool:
+    others = [p for p in desk.mandate(mandate).get("participants", ()) if not p["self"]]
+    return bool(others) and all(p["in_sync"] for p in others) and not any(m["busy"] for m in desk.status()["mandates"])
 
 
 def save(path: Path, data: bytes) -> None:
