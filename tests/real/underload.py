@@ -1,4 +1,4 @@
-"""Both daemons killed at random times while programs save, rename and delete on both sides; at last everything is the same and nothing is lost.
+"""Both daemons killed at random times while programs save, rename and delete: at last everything is the same and nothing is lost.
 
 Each program works on files of its own, so that what must stand there at last is known to the byte; some files both sides save, in which
 conflicts may arise, and then each side's last save is on the disk, beside it, or in the history.
