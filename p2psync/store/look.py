@@ -5,6 +5,7 @@ The watcher's events are hints and the survey is the truth. What vanished is for
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time_ns
@@ -22,7 +23,7 @@ from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath, UserError, parted
+from p2psync.values.errors import BadPath, MandateError, UserError, parted
 from p2psync.values.names import RelPath, escaped
 
 CHANGING_AGAIN = 0.25
@@ -31,6 +32,10 @@ UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
+
+
+class NotNoted(MandateError):
+    """{why}"""
 
 
 class _Reading:
@@ -62,6 +67,15 @@ def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
     if seen.stamp.executable != known.stamp.executable or seen.state.executable == known.state.executable:
         return seen
     return replace(seen, state=replace(seen.state, executable=known.state.executable))
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """A disk of our own that is full or broken is no fault of what is looked at: nothing is concluded about that."""
+    try:
+        yield
+    except UserError as e:
+        raise NotNoted(why=e) from e
 
 
 class Look:
@@ -226,12 +240,13 @@ class Look:
             done |= fresh
             queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
-        self._keep.commit()
-        with self._books.writing() as db:
-            for file, listing in lists:
-                listings.put(db, file.content, listing)
-            for view in notes.values():
-                paths.put(db, view)
+        with _noting():
+            self._keep.commit()
+            with self._books.writing() as db:
+                for file, listing in lists:
+                    listings.put(db, file.content, listing)
+                for view in notes.values():
+                    paths.put(db, view)
 
     def _make_lasting(self, root: Root, location: Location, notes: dict[RelPath, PathView], looked: Looked) -> None:
         """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
@@ -266,8 +281,9 @@ class Look:
         reading = _Reading()
         began = monotonic()
         seen = observe(root, location.parts(spot.disk), known, time_ns(), reading)
-        for piece in reading.pieces:
-            self._keep(*piece)
+        with _noting():
+            for piece in reading.pieces:
+                self._keep(*piece)
         if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
             seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
         shown = "/".join((location.name.text, *spot.disk))
