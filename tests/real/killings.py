@@ -410,13 +410,19 @@ def kill(scenario: Scenario, pair: Pair, turn: int, at: int, how: How) -> Outcom
     return Outcome(steps[-1] if steps else None, how, resent, seconds, (*faults, *watching.faults))
 
 
-def go_through(scenario: Scenario, top: Path, chosen: Callable[[list[Step]], list[tuple[int, How]]]) -> Iterator[Outcome]:
-    """Killed at one chosen step after the other; after a fault, and every so often, on new machines."""
+def go_through(
+    scenario: Scenario, top: Path, chosen: Callable[[list[Step]], list[tuple[int, How]]], *, warm: bool = True
+) -> Iterator[Outcome]:
+    """Killed at one chosen step after the other; after a fault, and every so often, on new machines.
+
+    ``warm``: the steps are counted the second time only. The first is not like the others, the machines have only just met.
+    """
     pair, turn = opened(scenario, top / "0"), 0
     try:
-        counted(scenario, pair, 1)  # the first time is not like the others: the machines have only just met
-        points = chosen(counted(scenario, pair, 2))
-        turn = 2
+        turn = 1 + warm
+        if warm:
+            counted(scenario, pair, 1)
+        points = chosen(counted(scenario, pair, turn))
         for number, (at, how) in enumerate(points, 1):
             if number % scenario.renew == 0 or not pair.top.exists():
                 pair.end()

@@ -52,6 +52,11 @@ class Machine(Desk):
             self.process.kill()
             self.process.wait()
 
+    def end(self) -> None:
+        """Stop the daemon as its system does, and wait for it (strace passes the signal on to nobody)."""
+        pids = Path(self.state, "daemon.lock").read_text().split()
+        os.kill(int(pids[0]), signal.SIGTERM)
+
     def signal(self, number: signal.Signals) -> None:
         """Stop the process, or let it go on."""
         assert self.process is not None
