@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from tests.real import claims
 from tests.real.iosteps import How, Step
 from tests.real.machines import version
+from tests.real.powercut import LoopDisk, Torn
 from tests.real.victims import BOOKS, Machine, Pair, Watching, save
 from tests.story.desks import until
 
@@ -356,9 +358,10 @@ SCENARIOS = [
 # ---- going through them
 
 
-def opened(scenario: Scenario, top: Path) -> Pair:
-    """The two machines at rest, with what the scenario has attached."""
-    pair = Pair(top, scenario.victim)
+def opened(scenario: Scenario, top: Path, *, power: bool = False) -> Pair:
+    """The two machines at rest, with what the scenario has attached; with ``power``, the victim has a disk whose power can be cut."""
+    disk = LoopDisk(top / scenario.victim.lower()) if power else None
+    pair = Pair(top, scenario.victim, disk)
     try:
         if scenario.attached:
             save(pair.anna.folder / "compta.cre", content(0))
@@ -388,9 +391,15 @@ def counted(scenario: Scenario, pair: Pair, turn: int = 1) -> list[Step]:
 def kill(scenario: Scenario, pair: Pair, turn: int, at: int, how: How) -> Outcome:
     """One kill, the restart, and whatever is not as it must be then."""
     scenario.prepare(pair, turn)
+    if pair.disk is not None:
+        pair.disk.settle()
     with Watching(pair.victim.folder) as watching:
         watching.always(*scenario.always)
         steps = pair.struck(lambda: scenario.act(pair, turn), at, how)
+        if steps is not None and pair.disk is not None:
+            watching.stop()  # its eyes are on the disk that goes
+            with suppress(Torn):
+                pair.disk.cut()
         faults = [] if steps is None else claims.immediately(pair.victim.state)
         since = time.monotonic()
         resent = 0
@@ -411,13 +420,13 @@ def kill(scenario: Scenario, pair: Pair, turn: int, at: int, how: How) -> Outcom
 
 
 def go_through(
-    scenario: Scenario, top: Path, chosen: Callable[[list[Step]], list[tuple[int, How]]], *, warm: bool = True
+    scenario: Scenario, top: Path, chosen: Callable[[list[Step]], list[tuple[int, How]]], *, warm: bool = True, power: bool = False
 ) -> Iterator[Outcome]:
     """Killed at one chosen step after the other; after a fault, and every so often, on new machines.
 
     ``warm``: the steps are counted the second time only. The first is not like the others, the machines have only just met.
     """
-    pair, turn = opened(scenario, top / "0"), 0
+    pair, turn = opened(scenario, top / "0", power=power), 0
     try:
         turn = 1 + warm
         if warm:
@@ -427,7 +436,7 @@ def go_through(
             if number % scenario.renew == 0 or not pair.top.exists():
                 pair.end()
                 shutil.rmtree(pair.top)
-                pair = opened(scenario, top / str(number))
+                pair = opened(scenario, top / str(number), power=power)
             turn += 1
             outcome = kill(scenario, pair, turn, at, how)
             yield outcome
@@ -435,7 +444,7 @@ def go_through(
                 pair.end()
                 kept = pair.top.with_name(f"{pair.top.name} fault at {at} {how.name.lower()}")
                 os.rename(pair.top, kept)
-                pair = opened(scenario, top / f"{number}+")
+                pair = opened(scenario, top / f"{number}+", power=power)
     finally:
         pair.end()
 

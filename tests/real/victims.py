@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from tests.real import claims
 from tests.real.iosteps import How, Step, Steps
 from tests.real.machines import files_below, is_whole
+from tests.real.powercut import LoopDisk
 from tests.story.desks import Desk, until
 
 BOOKS = "Dupont SA"
@@ -120,6 +121,10 @@ class Watching:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Look no more; harmless when done twice."""
         self._stop.set()
         self._thread.join()
 
@@ -149,9 +154,9 @@ class Watching:
 class Pair:
     """Anna, who owns the books, and Bruno, who takes part; ``victim`` is the one that is killed, ``other`` stays."""
 
-    def __init__(self, top: Path, victim: str = "Bruno") -> None:
+    def __init__(self, top: Path, victim: str = "Bruno", disk: LoopDisk | None = None) -> None:
         top.mkdir(parents=True, exist_ok=True)
-        self.top = top
+        self.top, self.disk = top, disk
         self.anna, self.bruno = Machine("Anna", top / "anna"), Machine("Bruno", top / "bruno")
         self.victim, self.other = (self.anna, self.bruno) if victim == "Anna" else (self.bruno, self.anna)
         self.notes: dict[str, Any] = {}
@@ -171,6 +176,8 @@ class Pair:
                 if desk.alive:
                     desk.signal(signal.SIGCONT)
             desk.kill()
+        if self.disk is not None:
+            self.disk.close()
 
     def join(self, *names: str, mandate: str = BOOKS) -> None:
         """Make the books with these files and folders of Anna's in them, and have Bruno subscribe."""
