@@ -67,7 +67,7 @@ class Preparing:
             raise BusyFile(path=root.shown(parts), by=by)  # instead of being put together every moment, in vain
         with Staging(root, parts[:-1], state.content, listing, name=parts[-1]) as staging:
             try:
-                self._put_together(staging, listing)
+                self._from_vault(staging, listing)
             except UserError:  # for which the disk has no room: what others have room for must not lack it
                 with suppress(P2psyncError):
                     staging.abandon()
@@ -77,7 +77,7 @@ class Preparing:
                 return None
             return staging.seal(state.executable, mtime)
 
-    def _put_together(self, staging: Staging, listing: Listing) -> None:
+    def _from_vault(self, staging: Staging, listing: Listing) -> None:
         chunks = list(listing)
         for index in staging.missing():
             data = self._books.vault.get(chunks[index].digest)
