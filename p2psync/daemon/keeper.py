@@ -38,10 +38,12 @@ async def keep(mandate: Mandate, problems: Troubles[str], task_status: trio.Task
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(mandate.run)
+                    await mandate.gone_through.wait()
+                    if isinstance(problems.get(key), MandateTroubled):  # a mistake of ours is shown for longer
+                        _well(mandate, problems, key)
                     await trio.sleep(STEADY_S)
                     backoff.succeeded()
-                    if problems.pop(key, None) is not None:
-                        mandate.changed()
+                    _well(mandate, problems, key)
             except* (MandateError, UserError) as trouble:
                 problems[key] = _troubled(mandate, _first(trouble))
             except* Exception as mistake:
@@ -59,6 +61,11 @@ def _troubled(mandate: Mandate, error: BaseException) -> MandateTroubled:
     why, do = parted(str(error))
     again = "It is tried again by itself."
     return MandateTroubled(mandate=mandate.books.name, why=why.rstrip("."), do=f"{do} {again}" if do else again)
+
+
+def _well(mandate: Mandate, problems: dict[str, UserError], key: str) -> None:
+    if problems.pop(key, None) is not None:
+        mandate.changed()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 SURVEY_S = 600.0
 """Everything is surveyed so often, whatever the watcher says."""
+UNHEARD_S = 30.0
+"""So often while something is not watched."""
 AGAIN_S = 0.2
 """So soon is decided again about a path that another one held up."""
 TRIES_S = 5.0
@@ -98,6 +100,8 @@ class Mandate:
         self._todo: set[RelPath] = set()
         self._surveys: set[RelPath] = set()
         self._watches: dict[RelPath, tuple[Path, Watch]] = {}
+        self.gone_through = trio.Event()
+        """Everything was looked at and worked on, and nothing went wrong, since this memory was begun."""
         self._busy = trio.Lock()
         self._wake = trio.Event()
         self._working = False
@@ -158,8 +162,15 @@ class Mandate:
             if self._todo or self._surveys or self._unfit or due <= now:
                 return
             self._wake = trio.Event()
-            with trio.move_on_at(due):
+            with trio.move_on_at(min(due, now + UNHEARD_S)):
                 await self._wake.wait()
+            if self._unheard:
+                self._next_survey = min(self._next_survey, now + UNHEARD_S)
+
+    @property
+    def _unheard(self) -> bool:
+        """Whether the watcher cannot hear everything of ours, so that only a survey finds what was saved."""
+        return self._watcher.problem is not None or any(watch.fault for _, watch in self._watches.values())
 
     async def _round(self) -> None:
         now = trio.current_time()
@@ -179,8 +190,10 @@ class Mandate:
                 unfit, self._unfit = self._unfit, {}
                 looked, worked = await self.in_thread(partial(self._work_through, surveys, spots, unfit, batch))
                 self._surveyed |= surveys
+                self._settling.seen(spots - looked.again.keys())
                 self._learn(looked, worked)
                 await self._count_behind(worked)
+                self.gone_through.set()
         finally:
             self._working = False
         self._spread(worked)
@@ -318,7 +331,12 @@ class Mandate:
 
     async def accept(self, raws: list[bytes], source: Conversation | None) -> Accepted:
         """Take records that arrived, pass the new ones on, and have their paths worked on. Who sent bad ones is left."""
-        accepted = await self.in_thread(partial(self.books.accept, raws, source))
+        try:
+            accepted = await self.in_thread(partial(self.books.accept, raws, source))
+        except UserError as e:
+            self.troubled("recording", e)
+            raise
+        self.well("recording")
         self.after(accepted.new, accepted.touched, source)
         for sender, why in accepted.alarms:
             if isinstance(sender, Conversation):
@@ -521,6 +539,7 @@ class Mandate:
     def forget(self) -> None:
         """Drop what is only in memory: it is built anew from the ledger and the disk."""
         self.look = Look(self.books)
+        self.gone_through = trio.Event()
         self.arrivals.close()
         self._settling, self._later, self._tries = Settling(), Settling(), Settling()
         self._todo, self._surveys, self._surveyed = set(), set(), set()

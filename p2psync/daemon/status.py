@@ -36,7 +36,7 @@ COUNTING_S = 0.05
 async def ready_to_tell(mandates: "Iterable[Mandate]") -> None:
     """Let what a status tells be up to date, as far as that takes no time."""
     with trio.move_on_after(COUNTING_S):
-        for mandate in mandates:
+        for mandate in list(mandates):  # others may be opened meanwhile
             await mandate.counted()
 
 

@@ -4,6 +4,7 @@ later than a maximum wait, so that a program which never pauses still gets its s
 Times are seconds of one monotonic clock, given by the caller.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -36,6 +37,13 @@ class Settling(Generic[T]):
     def later(self, thing: T, due: float) -> None:
         """Look at ``thing`` again at the time ``due``, unless something happens to it before."""
         self._bursts.setdefault(thing, _Burst(due, due))
+
+    def seen(self, things: Iterable[T]) -> None:
+        """These were looked at just now: what was to be looked at ``later``, and did not change since, need not be."""
+        for thing in things:
+            burst = self._bursts.get(thing)
+            if burst is not None and burst.began == burst.due:
+                del self._bursts[thing]
 
     def take_due(self, now: float) -> set[T]:
         """The things that are due, which are forgotten here."""

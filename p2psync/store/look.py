@@ -5,6 +5,7 @@ The watcher's events are hints and the survey is the truth. What vanished is for
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time_ns
@@ -26,7 +27,7 @@ from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath, P2psyncError, UserError, parted
+from p2psync.values.errors import BadPath, MandateError, P2psyncError, UserError, parted
 from p2psync.values.names import RelPath, escaped
 
 CHANGING_AGAIN = 0.25
@@ -39,6 +40,10 @@ UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
+
+
+class NotNoted(MandateError):
+    """{why}"""
 
 
 class _Reading:
@@ -84,6 +89,15 @@ def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
     if seen.stamp.executable != known.stamp.executable or seen.state.executable == known.state.executable:
         return seen
     return replace(seen, state=replace(seen.state, executable=known.state.executable))
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """A disk of our own that is full or broken is no fault of what is looked at: nothing is concluded about that."""
+    try:
+        yield
+    except UserError as e:
+        raise NotNoted(why=e) from e
 
 
 class Look:
@@ -264,7 +278,7 @@ class Look:
                 queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
         self._copy(())
-        with self._books.writing() as db:
+        with _noting(), self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
             for view in notes.values():
@@ -408,17 +422,18 @@ class Look:
 
     def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
         """Have the vault take these, or with none of them make durable what it took; what a person saved is recorded even without."""
-        try:
-            if pieces and space.of(self._books.state).tight:
+        with _noting():
+            try:
+                if pieces and space.of(self._books.state).tight:
+                    self.uncopied = True
+                    return
+                for piece in pieces:
+                    self._keep(*piece)
+                if not pieces:
+                    self._keep.commit()
+            except DiskFull:
+                self._keep.discard()
                 self.uncopied = True
-                return
-            for piece in pieces:
-                self._keep(*piece)
-            if not pieces:
-                self._keep.commit()
-        except DiskFull:
-            self._keep.discard()
-            self.uncopied = True
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:

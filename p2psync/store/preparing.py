@@ -1,5 +1,7 @@
 """Getting a version together beside its place, from what is on this machine; what is not is wanted from others."""
 
+from contextlib import suppress
+
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
 from p2psync.store import listings, openfiles, space, versions
@@ -11,6 +13,7 @@ from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import Sealed, Staging
 from p2psync.store.swap import BusyFile
 from p2psync.values.content import Content, File, Listing
+from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath
 
 
@@ -62,15 +65,23 @@ class Preparing:
         if here and here.kind == "file" and (by := openfiles.is_open(root, parts)):
             raise BusyFile(path=root.shown(parts), by=by)  # instead of being put together every moment, in vain
         with Staging(root, parts[:-1], state.content, listing, name=parts[-1]) as staging:
-            chunks = list(listing)
-            for index in staging.missing():
-                data = self._books.vault.get(chunks[index].digest)
-                if data is not None:
-                    staging.put(index, data)
+            try:
+                self._from_vault(staging, listing)
+            except UserError:  # for which the disk has no room: what others have room for must not lack it
+                with suppress(P2psyncError):
+                    staging.abandon()
+                raise
             if not staging.complete():  # a chunk of the vault turned out to be damaged
                 worked.todo.add(path)
                 return None
             return staging.seal(state.executable, mtime)
+
+    def _from_vault(self, staging: Staging, listing: Listing) -> None:
+        chunks = list(listing)
+        for index in staging.missing():
+            data = self._books.vault.get(chunks[index].digest)
+            if data is not None:
+                staging.put(index, data)
 
     def _large(
         self, path: RelPath, root: Root, parts: tuple[str, ...], state: File, listing: Listing, mtime: int | None, worked: Worked

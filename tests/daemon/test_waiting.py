@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from p2psync.daemon import status, waiting
+from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
 from p2psync.engine import messages as m
 from p2psync.engine.attention import Attention
@@ -175,6 +176,20 @@ async def test_a_status_asked_right_after_an_act_knows_of_it(lan: Lan, autojump_
             await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.write(f"{number}.csv", "x" * number))])
             (mandate,) = (await anna.status())["mandates"]
             assert f"{number}.csv" in {a["name"] for a in mandate["attachments"]}
+
+
+async def test_a_status_asked_while_another_mandate_is_opened_is_told(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    async with anna.on():
+        await anna.create(BOOKS, anna.write("journal.csv", "one"))
+        mandates = dict(anna.office.mandates)
+
+        async def opened(mandate: Mandate) -> None:
+            mandates[MandateId(bytes(32))] = mandate
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Mandate, "counted", opened)
+            await status.ready_to_tell(mandates.values())
 
 
 # ---- news

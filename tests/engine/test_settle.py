@@ -81,3 +81,14 @@ def test_nothing_that_was_touched_is_forgotten_or_waits_too_long(happened: list[
     due_at = settling.next_due()
     assert (due_at is None) == (not since)
     assert settling.take_due(now + LONGEST) == set(since)
+
+
+def test_what_was_looked_at_meanwhile_need_not_be_looked_at_later() -> None:
+    settling: Settling[str] = Settling()
+    settling.later("tried again", 40.0)
+    settling.later("saved since", 40.0)
+    settling.touched("saved since", 10.0, closed=True)
+    settling.touched("being written", 10.0, closed=False)
+    settling.seen(["tried again", "saved since", "being written", "never heard of"])
+    assert settling.take_due(11.0) == {"saved since", "being written"}
+    assert len(settling) == 0

@@ -59,12 +59,13 @@ class Desk:
         self.person, self.place = person, place
         self.state, self.socket = place / "state", place / "socket"
         self.process: subprocess.Popen[bytes] | None = None
+        self.within: list[str] = []  # the command that the daemon is started by
         place.mkdir(parents=True, exist_ok=True)
 
     # ---- the daemon
 
     def start(self, *options: str) -> Desk:
-        words = [*P2PSYNC, "run", "--interface", "lo", "--listen", "127.0.0.1:0", *options]
+        words = [*self.within, *P2PSYNC, "run", "--interface", "lo", "--listen", "127.0.0.1:0", *options]
         with (self.place.parent / f"{self.person}.log").open("ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment())
         return self
