@@ -106,7 +106,7 @@ class Vanishing:
     def _halts(self, root: Root, location: Location, views: list[PathView], looked: Looked) -> bool:
         db = self._books.ledger.read()
         confirmed = self._confirmed.get(location.name, set())
-        doubtful = [v for v in views if Spot(v.path, v.disk) not in confirmed and not versions.is_gone(db, v.path)]
+        doubtful = [v for v in views if Spot(v.path, v.disk) not in confirmed and versions.is_live(db, v.path)]
         changed = root.identity != location.identity
         known = paths.count_files(db, location.name)
         gone = len(doubtful) if changed else len(self._deleted(doubtful, views))

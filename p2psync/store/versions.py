@@ -88,10 +88,10 @@ def _with_knowledge(db: sqlite3.Connection, heads: list[Head]) -> list[Head]:
     return [replace(head, passed_over=any(known_to(head, other) for other in heads)) for head in heads]
 
 
-def is_gone(db: sqlite3.Connection, path: RelPath) -> bool:
-    """Whether the journal says that nothing is at ``path`` any more."""
+def is_live(db: sqlite3.Connection, path: RelPath) -> bool:
+    """Whether the journal says that something is at ``path``."""
     found = heads(db, path)
-    return bool(found.all) and isinstance(found.winner.state, Gone)
+    return bool(found.all) and not isinstance(found.winner.state, Gone)
 
 
 def entry(db: sqlite3.Connection, ref: Ref) -> Entry | None:
