@@ -13,7 +13,7 @@ from p2psync.edge.caller import Caller
 from p2psync.edge.http import Download
 from p2psync.engine.attention import ORDER
 from p2psync.engine.invitation import draft, ticket_for
-from p2psync.store import attaching, resolving, versions
+from p2psync.store import attaching, resolving, resuming, versions
 from p2psync.store.mandatefolder import check_place, default_place, make_folder
 from p2psync.values.acts import Grant, Role
 from p2psync.values.content import File
@@ -379,6 +379,9 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     """Go on after a halt: what vanished was meant to be deleted."""
     halted = {n for n, location in mandate.books.locations().items() if location.halted}
     chosen = halted if name == "halt" else {n for n in halted if n.text == name}
+    if not chosen and name == "machine" and mandate.books.keys.device in resuming.open_questions(mandate.books):
+        await mandate.between_rounds(lambda: mandate.note_new([resuming.answer(mandate.books)]))
+        return {"message": f"Confirmed: one machine works with these keys in “{mandate.books.name}”; the others are told."}
     if not chosen:
         raise NothingHalted(name=escaped(name), mandate=escaped(mandate.books.name))
     for one in chosen:

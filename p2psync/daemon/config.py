@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2psync.store.places import default_home, default_socket
+from p2psync.store.places import default_home, default_socket, default_witness
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
 
@@ -23,7 +23,8 @@ class Config:
     """The settings of one daemon.
 
     ``listen`` is (address or None for the addresses of the interfaces, port; port 0: any free one); ``interfaces`` are names, None for
-    every real LAN interface; ``peers`` are (host, port); ``folders`` is where the folders of new mandates go; ``group`` may use the socket.
+    every real LAN interface; ``peers`` are (host, port); ``folders`` is where the folders of new mandates go; ``group`` may use the socket;
+    ``witness`` is the folder outside ``home`` that tells when that one is a restored copy.
     """
 
     home: Path
@@ -34,6 +35,7 @@ class Config:
     mdns: bool
     folders: Path
     group: str | None = None
+    witness: Path | None = None
 
     @property
     def only_host(self) -> str | None:
@@ -67,6 +69,7 @@ class Config:
             mdns=mdns,
             folders=Path(os.path.abspath(environ.get("P2PSYNC_FOLDERS") or Path(environ.get("HOME") or "/") / "p2psync")),
             group=environ.get("P2PSYNC_GROUP") or None,
+            witness=default_witness(environ, home),
         )
 
 

@@ -19,7 +19,7 @@ from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import addresses, figures, listings, versions
+from p2psync.store import addresses, figures, listings, resuming, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Accepted, Books
 from p2psync.store.jobs import Worked
@@ -301,14 +301,34 @@ class Mandate:
         """Take records that arrived, pass the new ones on, and have their paths worked on. Who sent bad ones is left."""
         accepted = await self.in_thread(partial(self.books.accept, raws, source))
         self.after(accepted.new, accepted.touched, source)
+        await self._own_log_elsewhere(accepted)
+        for record in accepted.new:
+            if record.kind == Kind.RESUME:  # which says how things are, and is shown by itself
+                self.well(f"twice {record.device.hex()}")
         for sender, why in accepted.alarms:
             if isinstance(sender, Conversation):
                 sender.peer.cut(BadRecord(why=why))
         for forked in accepted.forks:
+            if forked.device == self.books.keys.device:
+                continue
             self.troubled(f"twice {forked.device.hex()}", MachineTwice(person=self.person(forked.device), mandate=escaped(self.books.name)))
         if accepted.full:
             self.troubled("full", MandateFull(mandate=escaped(self.books.name), why=accepted.full[0]))
         return accepted
+
+    async def _own_log_elsewhere(self, accepted: Accepted) -> None:
+        """Others hold more of our own log than we did, or something else: it is not ours alone, and is left (store/resuming)."""
+
+        def leave() -> None:
+            forked = min((record.seq for record in accepted.forks if record.log == self.books.own_log), default=None)
+            if forked is not None or any(record.log == self.books.own_log for record in accepted.new):
+                self.note_new(resuming.leave_log(self.books, forked))
+
+        if any(record.log == self.books.own_log for record in (*accepted.new, *accepted.forks)):
+            await self.between_rounds(leave)
+            for conversation in self.conversations:
+                conversation.ask_again()
+            self.look_over(set(self.books.locations()))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that blocks, in a thread that reads what was committed and nothing older."""

@@ -12,7 +12,7 @@ import trio
 
 from p2psync import __version__
 from p2psync.engine.attention import ORDER, Attention
-from p2psync.store import addresses
+from p2psync.store import addresses, resuming
 from p2psync.store.locations import Location
 from p2psync.values.digest import fingerprint
 from p2psync.values.entry import Op
@@ -55,7 +55,8 @@ def problems(office: "Office") -> list[dict[str, Any]]:
     found = [{"code": error.code, "message": str(error), "action": ""} for error in office.problems.values()]
     found += [{"code": e.code, "message": str(e), "action": ""} for e in office.refusals.values()]
     for mandate in office.mandates.values():
-        found += [{"code": e.code, "message": str(e), "action": ""} for e in mandate.troubles.values()]
+        asked = resuming.questions(mandate.books)
+        found += [{"code": e.code, "message": str(e), "action": ""} for e in (*mandate.troubles.values(), *asked)]
         for contested in mandate.books.roster.contested().values():
             message = (
                 f"A ticket of “{mandate.books.name}” was used on {len(contested)} machines; none of them takes part until an owner decides."
