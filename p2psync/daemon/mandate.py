@@ -19,7 +19,7 @@ from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import addresses, figures, listings, resuming, versions
+from p2psync.store import addresses, figures, listings, resuming, reuniting, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Accepted, Books
 from p2psync.store.jobs import Worked
@@ -309,7 +309,7 @@ class Mandate:
             if isinstance(sender, Conversation):
                 sender.peer.cut(BadRecord(why=why))
         for forked in accepted.forks:
-            if forked.device == self.books.keys.device:
+            if self.books.journal.at(forked.log, forked.seq) is None:  # it was our own, and has given way
                 continue
             self.troubled(f"twice {forked.device.hex()}", MachineTwice(person=self.person(forked.device), mandate=escaped(self.books.name)))
         if accepted.full:
@@ -319,16 +319,20 @@ class Mandate:
     async def _own_log_elsewhere(self, accepted: Accepted) -> None:
         """Others hold more of our own log than we did, or something else: it is not ours alone, and is left (store/resuming)."""
 
-        def leave() -> None:
-            forked = min((record.seq for record in accepted.forks if record.log == self.books.own_log), default=None)
-            if forked is not None or any(record.log == self.books.own_log for record in accepted.new):
-                self.note_new(resuming.leave_log(self.books, forked))
-
-        if any(record.log == self.books.own_log for record in (*accepted.new, *accepted.forks)):
-            await self.between_rounds(leave)
+        own = self.books.own_log
+        if any(record.log == own for record in (*accepted.new, *accepted.forks)):
+            forked = min((record.seq for record in accepted.forks if record.log == own), default=None)
+            await self.between_rounds(lambda: self.note_new(resuming.leave_log(self.books, forked)))
             for conversation in self.conversations:
                 conversation.ask_again()
             self.look_over(set(self.books.locations()))
+        if reuniting.has_forgotten(self.books) and accepted.touched:
+            self.retry(await self.between_rounds(partial(self._reunite, accepted.touched)))
+
+    def _reunite(self, touched: set[RelPath]) -> set[RelPath]:
+        records, settled = reuniting.reunite(self.books, touched)
+        self.note_new(records)
+        return settled
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that blocks, in a thread that reads what was committed and nothing older."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, naming, paths, versions
+from p2psync.store import copies, naming, paths, reuniting, versions
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
@@ -198,14 +198,17 @@ class Work:
         """What was agreed at a path.
 
         Where nothing was ever, or what was recorded before a detach has only been taken up again (store/attaching), but an earlier
-        version of this very path stands there, that is what it was made from.
+        version of this very path stands there, that is what it was made from; so it is where this machine has forgotten that it recorded it.
         """
         agreed, observed = view.agreed, view.observed
         if observed is None or not isinstance(observed.state, File) or not heads.all or isinstance(heads.winner.state, Gone):
             return agreed
         if agreed is not None and agreed.seen:
-            return agreed
-        ref = versions.superseded(db, view.path, observed.state.content)
+            if agreed.state == observed.state or not reuniting.has_forgotten(self._books):
+                return agreed
+            ref = reuniting.forgotten(self._books, view.path, observed.state.content, agreed.refs)
+        else:
+            ref = versions.superseded(db, view.path, observed.state.content)
         return agreed if ref is None else Agreed(observed.state, frozenset((ref,)), frozenset((ref,)))
 
     def _spell(self, db: sqlite3.Connection, path: RelPath) -> tuple[str, ...]:

@@ -131,6 +131,71 @@ async def test_a_restored_state_that_meets_the_others_before_anything_is_saved(l
             assert await asked(anna) == {"this-machine-twice"} and await asked(bruno) == {"other-machine-twice"}
 
 
+@pytest.mark.parametrize("offline", [True, False])
+async def test_what_the_others_went_on_from_while_the_ledger_came_back_older_than_the_disk(
+    lan: Lan, autojump_clock: MockClock, offline: bool
+) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with bruno.on():
+        async with anna.on():
+            await agreeing(anna, bruno)
+        with backup_of(anna):
+            async with anna.on():
+                await saved(anna, "journal", "journal 2", bruno)
+            bruno.write(f"{BOOKS}/journal.csv", "journal 3, by Bruno")
+            assert (await bruno.wait())["agreed"]
+        if offline:
+            anna.unplug()
+        async with anna.on():
+            if offline:
+                await until(lambda: texts(anna, "journal")[0] == "journal 2")  # taken for a save of today
+                anna.plug()
+            await until(lambda: anna.talks(bruno))
+            await until(lambda: anna.reads("journal.csv") == "journal 3, by Bruno")
+            await same_journals(anna, bruno)
+            assert (await anna.wait())["agreed"] and (await bruno.wait())["agreed"]
+            for machine in (anna, bruno):
+                assert (await machine.status())["mandates"][0]["conflicts"] == 0
+            assert bruno.reads(f"{BOOKS}/journal.csv") == "journal 3, by Bruno"
+            await saved(anna, "journal", "journal 2", bruno)  # and now it is one
+            assert (await bruno.status())["mandates"][0]["conflicts"] == 0
+
+
+async def test_two_machines_of_one_state_that_work_at_the_same_time(lan: Lan, autojump_clock: MockClock) -> None:
+    """Copied as a whole disk is, so that nothing on the machines tells one from the other: the colleague does."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with bruno.on():
+        async with anna.on():
+            await agreeing(anna, bruno)
+        shutil.copytree(anna.place / "state", anna.place / "clone")
+        anna.unplug()
+        async with anna.on():
+            await saved(anna, "journal", "journal 2, on the one")
+            anna.plug()
+            await same_journals(anna, bruno)
+        (anna.place / "state").rename(anna.place / "one")
+        (anna.place / "clone").rename(anna.place / "state")
+        (anna.place / "journal.csv").write_text("journal 2, on the other")
+        async with anna.on():
+            await until(lambda: anna.talks(bruno))
+            await same_journals(anna, bruno)
+            assert await asked(anna) == {"this-machine-twice"} and await asked(bruno) == {"other-machine-twice"}
+            for machine in (anna, bruno):
+                assert {"journal 2, on the one", "journal 2, on the other"} < set(texts(machine, "journal"))
+                assert (await machine.status())["mandates"][0]["conflicts"] == 1
+            await saved(anna, "bilan", "bilan 2", bruno)
+        (anna.place / "state").rename(anna.place / "clone")
+        (anna.place / "one").rename(anna.place / "state")
+        async with anna.on():
+            await same_journals(anna, bruno)
+            assert await asked(anna) == {"this-machine-twice"}  # the first one is told as well
+            await saved(anna, "salaires", "salaires 2", bruno)
+            own = [log for log in anna.mandate().books.journal.ends if log[0] == anna.office.device]
+            assert len(own) == 2  # and the two do not drive each other into ever new logs
+
+
 async def test_a_start_like_any_other_asks_nothing_and_opens_no_log(lan: Lan, autojump_clock: MockClock) -> None:
     anna = lan.machine("Anna")
     bruno = lan.machine("Bruno", peers=(anna,))
