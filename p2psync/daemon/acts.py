@@ -15,6 +15,7 @@ from p2psync.engine.attention import ORDER
 from p2psync.engine.invitation import draft, ticket_for
 from p2psync.store import attaching, resolving, resuming, versions
 from p2psync.store.mandatefolder import check_place, default_place, make_folder
+from p2psync.store.spots import Spot
 from p2psync.values.acts import Grant, Role
 from p2psync.values.content import File
 from p2psync.values.entry import Act
@@ -64,6 +65,12 @@ class OnlyOwnersPromote(UserError):
 
 class OnlyUpwards(UserError):
     """{person} is {role} of “{mandate}”, which allows more than that. A role cannot be taken back; nothing was changed."""
+
+
+class OtherFolder(UserError):
+    """{location} holds other files than it did, which p2psync does not replace. Move that folder away and put an empty one in its place:
+    the files then come from the other machines. Nothing was changed.
+    """
 
 
 class NothingHalted(UserError):
@@ -360,9 +367,9 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
 
     halted = next((n for n, location in mandate.books.locations().items() if n.text == name and location.halted), None)
     if halted is not None and version is None:
-        mandate.retry(await mandate.between_rounds(lambda: mandate.look.bring_back(halted)))
+        mandate.retry(await mandate.between_rounds(partial(_bring_back, mandate, halted)))
         mandate.look_over({halted})
-        return {"message": f"What vanished from “{name}” is brought back on this machine."}
+        return {"message": f"“{name}” is brought back on this machine to what is shared."}
 
     def work() -> set[RelPath]:
         records, touched = resolving.restore(mandate.books, name, version, by)
@@ -375,6 +382,21 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
     return {"message": f"“{name}” is brought back to {which}; {before}."}
 
 
+def _bring_back(mandate: "Mandate", name: RelPath) -> set[RelPath]:
+    location = mandate.books.locations()[name]
+    if location.halted == "root-differs":
+        raise OtherFolder(location=escaped(str(location.path)))
+    found = mandate.work.setbacks.bring_back(location)
+    return found if location.single else found | mandate.look.bring_back(name)
+
+
+def _confirm(mandate: "Mandate", name: RelPath) -> set[Spot]:
+    location = mandate.books.locations()[name]
+    spots = set() if location.single else mandate.look.confirm(name)
+    mandate.retry(mandate.work.setbacks.confirm(location))
+    return spots
+
+
 async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     """Go on after a halt: what vanished was meant to be deleted."""
     halted = {n for n, location in mandate.books.locations().items() if location.halted}
@@ -385,13 +407,11 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     if not chosen:
         raise NothingHalted(name=escaped(name), mandate=escaped(mandate.books.name))
     for one in chosen:
-        spots = await mandate.between_rounds(lambda one=one: mandate.look.confirm(one))  # type: ignore[misc]
+        spots = await mandate.between_rounds(partial(_confirm, mandate, one))
         mandate.look_at(spots)
         mandate.look_over({one})
     shown = ", ".join(f"“{one}”" for one in sorted(chosen))
-    return {
-        "message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."
-    }
+    return {"message": f"Confirmed: {shown} is for everybody as it is here; the versions before stay in the history."}
 
 
 async def wait(office: "Office", asked: "Mandate | None", timeout_s: float) -> dict[str, Any]:

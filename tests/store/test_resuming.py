@@ -228,7 +228,7 @@ def test_an_older_state_leaves_its_log_before_anything_is_recorded(watched):
 
 
 def test_a_state_on_another_machine_leaves_its_log(watched):
-    anna, open_ = watched
+    _, open_ = watched
     open_()
     assert len(own_logs(open_(b"there", "another"))) == 2
     assert len(own_logs(open_(b"there", "another"))) == 2
