@@ -196,6 +196,59 @@ async def test_two_machines_of_one_state_that_work_at_the_same_time(lan: Lan, au
             assert len(own) == 2  # and the two do not drive each other into ever new logs
 
 
+@pytest.mark.parametrize("lost", ["ledger.db", "all of the state"])
+async def test_a_state_that_is_lost_deletes_nothing_and_is_made_again_with_a_ticket(lan: Lan, autojump_clock: MockClock, lost: str) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    bruno.witness = Witness(lan.place / "witness", b"this machine")
+    async with anna.on():
+        async with bruno.on():
+            await agreeing(anna, bruno)
+        everything = {name: anna.reads(f"{name}.csv") for name in ("journal", "bilan", "salaires")}
+        (books,) = (bruno.place / "state" / "mandates").iterdir()
+        if lost == "ledger.db":
+            for file in books.glob("ledger.db*"):
+                file.unlink()
+            async with bruno.on():
+                assert "journal-lost" in await asked(bruno)
+                await trio.sleep(120)
+                assert {name: bruno.reads(f"{BOOKS}/{name}.csv") for name in everything} == everything
+            shutil.move(books, bruno.place / "moved away, as the sentence says")
+        else:
+            shutil.rmtree(bruno.place / "state")
+        (bruno.place / BOOKS / "bilan.csv").write_text("bilan 2, by Bruno, never recorded")
+        async with bruno.on():
+            await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
+            await until(lambda: bruno.talks(anna))
+            await same_journals(anna, bruno)
+            assert (await anna.wait())["agreed"] and (await bruno.wait())["agreed"]
+            assert (await anna.status())["mandates"][0]["conflicts"] == (await bruno.status())["mandates"][0]["conflicts"] == 1
+            assert set(texts(anna, "bilan")) == {"bilan 1", "bilan 2, by Bruno, never recorded"}
+            assert anna.reads("journal.csv") == bruno.reads(f"{BOOKS}/journal.csv") == "journal 1"
+            assert not await asked(anna) and not await asked(bruno)
+            await saved(anna, "journal", "journal 2", bruno)
+
+
+async def test_a_history_that_is_lost_costs_the_older_versions_and_nothing_else(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    zoe = lan.machine("Zoe", peers=(anna,))
+    async with bruno.on(), anna.on():
+        await agreeing(anna, bruno)
+        await saved(anna, "journal", "journal 2", bruno)
+    (books,) = (anna.place / "state" / "mandates").iterdir()
+    for file in books.glob("vault.db*"):
+        file.unlink()
+    async with anna.on(), zoe.on():
+        assert texts(anna, "journal") == ["journal 2", "?"]
+        await zoe.subscribe(await anna.invite(BOOKS, "Zoe"))
+        await until(lambda: zoe.reads(f"{BOOKS}/journal.csv") == "journal 2")
+        async with bruno.on():
+            await same_journals(anna, bruno, zoe)
+            assert (await zoe.wait())["agreed"] and (await anna.wait())["agreed"]
+            assert not await asked(anna)
+
+
 async def test_a_start_like_any_other_asks_nothing_and_opens_no_log(lan: Lan, autojump_clock: MockClock) -> None:
     anna = lan.machine("Anna")
     bruno = lan.machine("Bruno", peers=(anna,))
