@@ -182,6 +182,7 @@ class Conversation:
         self.theirs = {(head.device, head.incarnation): head.seq for head in heads.logs}
         self._asked.clear()
         self._ask_own(heads)
+        self.mandate.notice_fork(self.device, heads)
         self.ask()
         ours = self.mandate.books.journal.ends
         lacks = any(self.theirs.get(log, 0) < end.seq for log, end in ours.items())

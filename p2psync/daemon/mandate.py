@@ -311,7 +311,7 @@ class Mandate:
         for forked in accepted.forks:
             if self.books.journal.at(forked.log, forked.seq) is None:  # it was our own, and has given way
                 continue
-            self.troubled(f"twice {forked.device.hex()}", MachineTwice(person=self.person(forked.device), mandate=escaped(self.books.name)))
+            self._troubled_twice(forked.device)
         if accepted.full:
             self.troubled("full", MandateFull(mandate=escaped(self.books.name), why=accepted.full[0]))
         return accepted
@@ -328,6 +328,15 @@ class Mandate:
             self.look_over(set(self.books.locations()))
         if reuniting.has_forgotten(self.books) and accepted.touched:
             self.retry(await self.between_rounds(partial(self._reunite, accepted.touched)))
+
+    def notice_fork(self, peer: DeviceId, heads: m.Heads) -> None:
+        """A peer says that another record than the one that we hold stands in its own log: it exists twice, or was restored."""
+        for head in heads.logs:
+            if head.device == peer and self.books.journal.at((peer, head.incarnation), head.seq) not in (None, head.id):
+                self._troubled_twice(peer)
+
+    def _troubled_twice(self, device: DeviceId) -> None:
+        self.troubled(f"twice {device.hex()}", MachineTwice(person=self.person(device), mandate=escaped(self.books.name)))
 
     def _reunite(self, touched: set[RelPath]) -> set[RelPath]:
         records, settled = reuniting.reunite(self.books, touched)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import trio
@@ -194,6 +195,70 @@ async def test_two_machines_of_one_state_that_work_at_the_same_time(lan: Lan, au
             await saved(anna, "salaires", "salaires 2", bruno)
             own = [log for log in anna.mandate().books.journal.ends if log[0] == anna.office.device]
             assert len(own) == 2  # and the two do not drive each other into ever new logs
+
+
+@pytest.mark.parametrize("marked", [True, False])
+async def test_two_machines_of_one_state_that_are_on_together(lan: Lan, autojump_clock: MockClock, marked: bool) -> None:
+    """They take each other's link to the colleague away, and yet all that either saves reaches everybody; all three are told."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    copy = lan.machine("Anna's copy", peers=(bruno,))
+    anna.witness = Witness(lan.place / "witness", b"this machine" if marked else b"")
+    copy.witness = Witness(lan.place / "other witness", b"another machine" if marked else b"")
+    async with bruno.on():
+        async with anna.on():
+            await agreeing(anna, bruno)
+        shutil.copytree(anna.place / "state", copy.place / "state")
+        with closing(sqlite3.connect(next(copy.place.glob("state/mandates/*/ledger.db")))) as ledger, ledger:
+            for name in ("journal", "bilan", "salaires"):
+                shutil.copy2(anna.place / f"{name}.csv", copy.place / f"{name}.csv")
+                ledger.execute("UPDATE places SET location = ? WHERE name = ?", (str(copy.place / f"{name}.csv"), f"{name}.csv"))
+        async with anna.on(), copy.on():
+            for number in range(2, 6):
+                anna.write("journal.csv", f"journal {number}")
+                copy.write("salaires.csv", f"salaires {number}")
+                await trio.sleep(20)
+            await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "journal 5")
+            await until(lambda: bruno.reads(f"{BOOKS}/salaires.csv") == "salaires 5")
+            await until(lambda: copy.reads("journal.csv") == "journal 5" and anna.reads("salaires.csv") == "salaires 5")
+            for machine in (anna, copy):
+                assert "this-machine-twice" in await asked(machine)
+                own = [log for log in machine.mandate().books.journal.ends if log[0] == machine.office.device]
+                assert 2 <= len(own) <= 3
+            assert "other-machine-twice" in await asked(bruno)
+            assert (await bruno.status())["mandates"][0]["conflicts"] == 0
+
+
+async def test_two_branches_that_both_got_about_are_shown_and_overwrite_nothing(lan: Lan, autojump_clock: MockClock) -> None:
+    """A disk image put back, work offline, and first met by one who knows nothing of the other branch: two colleagues hold either."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    zoe = lan.machine("Zoe", peers=(anna,))
+    async with zoe.on(), bruno.on():
+        async with anna.on():
+            await agreeing(anna, bruno)
+            await zoe.subscribe(await anna.invite(BOOKS, "Zoe"))
+            await until(lambda: zoe.reads(f"{BOOKS}/salaires.csv") == "salaires 1")
+            assert (await zoe.wait())["agreed"] and (await bruno.wait())["agreed"]
+        with backup_of(anna):
+            zoe.unplug()
+            async with anna.on():
+                await saved(anna, "journal", "journal 2, before the restore", bruno)
+        bruno.unplug()
+        zoe.plug()
+        (anna.place / "journal.csv").write_text("journal 2, after the restore")
+        async with anna.on():
+            await until(lambda: zoe.reads(f"{BOOKS}/journal.csv") == "journal 2, after the restore")
+            zoe.write(f"{BOOKS}/bilan.csv", "bilan 2, by Zoe")
+            await until(lambda: anna.reads("bilan.csv") == "bilan 2, by Zoe")
+            bruno.plug()
+            await until(lambda: anna.talks(bruno))
+            await trio.sleep(120)
+            assert "this-machine-twice" in await asked(anna)
+            assert "machine-twice" in await asked(bruno)
+            assert bruno.reads(f"{BOOKS}/journal.csv") == "journal 2, before the restore"
+            assert zoe.reads(f"{BOOKS}/journal.csv") == anna.reads("journal.csv") == "journal 2, after the restore"
+            assert zoe.reads(f"{BOOKS}/bilan.csv") == "bilan 2, by Zoe"
 
 
 @pytest.mark.parametrize("lost", ["ledger.db", "all of the state"])
