@@ -171,14 +171,18 @@ class Vanishing:
         return any(is_emptied(view) or is_older(db, view, whenever=True) for view in views if view is not None)
 
     def _is_wrong(self, root: Root, location: Location, looked: Looked) -> bool:
-        """Whether nothing is missed in a folder that was put in the place of another, and most of what is in it is something else."""
+        """Whether nothing is missed in a folder that was put in the place of another, and most of what is in it is something else.
+
+        Or it is one of the other attached folders.
+        """
         if location.identity in (None, root.identity):
             return False
         db = self._books.ledger.read()
         views = [view for path in paths.unsettled(db, location.name) if (view := paths.get(db, path)) and _other_file(view)]
         strange = [view for view in views if not is_emptied(view) and not is_older(db, view, whenever=True)]
         known = paths.count_files(db, location.name)
-        if 2 * len(strange) <= known:
+        taken = any(other.identity == root.identity for other in self._books.locations().values() if other.name != location.name)
+        if 2 * len(strange) <= known and not taken:
             return False
         facts = {"count": len(strange), "total": known, "location": location.path}
         looked.attention[location.name.text] = Attention("root-differs", self._books.now_ms(), facts)

@@ -3,8 +3,11 @@
 The table is tests/lan/vanish. Machines without a network, on a real disk; tests/real/test_mounts has real mounts and whole daemons.
 """
 
+import shutil
+
 import pytest
 
+from p2psync.store import resolving, versions
 from p2psync.values.names import RelPath
 from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
 from tests.lan.vanish import WAYS, Disk
@@ -111,3 +114,43 @@ def test_a_person_says_what_a_halt_meant(office, name, then):
         assert {f"recus/{shown}": text for shown, text in tree(disk.folder).items()} == expected
         assert tree(marie.folder) == {**expected, "compta.cre": "compta 1"}
         assert "recus" not in tops(last) and not anna.conflicts()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_two_attached_folders_that_change_places(office, restarted):
+    """With nearly the same in both, so that nothing is missed in either."""
+    anna, marie, disk = office
+    other = disk.path / "factures"
+    shutil.copytree(disk.folder, other)
+    (other / "3.pdf").write_text("an invoice")
+    anna.attach(other)
+    exchange(anna, marie)
+    before = tree(marie.folder)
+    disk.folder.rename(disk.away)
+    other.rename(disk.folder)
+    disk.away.rename(other)
+    if restarted:
+        anna.restart()
+    shown = tops(anna.settle(patience=0.0))
+    assert shown == {"recus": "root-differs", "factures": "root-differs"}
+    (marie.folder / "recus/3.pdf").write_text("by Marie")
+    exchange(anna, marie)
+    assert tree(marie.folder) == before | {"recus/3.pdf": "by Marie"}
+    disk.folder.rename(disk.away)
+    other.rename(disk.folder)
+    disk.away.rename(other)
+    exchange(anna, marie)
+    assert tree(marie.folder) == disk.files() == before | {"recus/3.pdf": "by Marie"} and not anna.conflicts()
+
+
+def test_a_file_attached_by_itself_that_is_emptied_is_a_version_like_any_other(office):
+    """Some programs begin so; what it held is in the history."""
+    anna, marie, disk = office
+    disk.file.write_bytes(b"")
+    exchange(anna, marie)
+    assert (marie.folder / "compta.cre").read_bytes() == b""
+    (old,) = [v for v in versions.history(anna.books.ledger.read(), RelPath("compta.cre")) if v.entry.content and v.entry.content.size]
+    _, touched = resolving.restore(marie.books, "compta.cre", old.short, "")
+    marie.todo |= touched
+    exchange(marie, anna)
+    assert disk.file.read_text() == (marie.folder / "compta.cre").read_text() == "compta 1"
