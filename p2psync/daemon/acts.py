@@ -68,8 +68,8 @@ class OnlyUpwards(UserError):
 
 
 class OtherFolder(UserError):
-    """{location} holds other files than it did, which p2psync does not replace. Move that folder away and put an empty one in its place:
-    the files then come from the other machines. Nothing was changed.
+    """{location} holds other files than it did, which p2psync does not replace. Move that folder away, put an empty one in its place, and
+    say this once more. Nothing was changed.
     """
 
 

@@ -72,8 +72,8 @@ REASONS: dict[str, Reason] = {
         "halted",
         "{location} is not the folder that it was, and {count} of {total} files in it are others than those of “{path}”; nothing of it was"
         " shared.",
-        "Put the right folder back there, or an empty one, into which the files then come from the other machines; only if this one is"
-        " meant, share what is in it:",
+        "Put the right folder back there, or an empty one, into which “p2psync restore” then brings the files; only if this one is meant,"
+        " share what is in it:",
         ("p2psync confirm {mandate} {path}",),
     ),
     "older-copies": Reason(

@@ -9,7 +9,6 @@ Dates decide nothing here but whether to ask.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from time import monotonic
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.reconcile import Agreed
@@ -39,7 +38,7 @@ class Setbacks:
             self._released.discard(view.path)
             self._held.pop(view.path, None)
             return False
-        self._held.setdefault(view.path, monotonic())
+        self._held.setdefault(view.path, vanishing.now())
         return True
 
     def judge(self, locations: Iterable[Location], worked: Worked) -> None:
@@ -85,19 +84,19 @@ class Setbacks:
             self._go_on_halted(halted, worked)
         if not held or any(RelPath(path.top) == location.name for path in held for location in halted):
             return
-        if (quiet := monotonic() - max(self._held[path] for path in held)) < vanishing.GONE_FOR:
+        if (quiet := vanishing.now() - max(self._held[path] for path in held)) < vanishing.GONE_FOR:
             worked.again |= dict.fromkeys(held, vanishing.GONE_FOR - quiet + 0.01)
             return
         db = self._books.ledger.read()
         known = len(locations) if single else paths.count_files(db, locations[0].name)
-        recent = [at for at in self._recent.get(single, ()) if monotonic() - at < vanishing.TOGETHER]
+        recent = [at for at in self._recent.get(single, ()) if vanishing.now() - at < vanishing.TOGETHER]
         if must_halt(len(held), known, len(recent), root_changed=False):
             for location in locations:
                 if any(path.top == location.name.text for path in held):
                     self._books.place(replace(location, halted=OLDER))
                     self._show(location, len(held), known, worked)
             return
-        self._recent[single] = recent + [monotonic()] * len(held)
+        self._recent[single] = recent + [vanishing.now()] * len(held)
         self._released |= set(held)
         worked.todo |= set(held)
 

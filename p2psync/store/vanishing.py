@@ -28,6 +28,11 @@ _REMEMBERED = 10_000
 """Files of which it is remembered that they have only just appeared."""
 
 
+def now() -> float:
+    """The clock, in seconds, by which moments are counted here and in store/setbacks."""
+    return monotonic()
+
+
 class Vanishing:
     """What is missed in the attachments of one mandate; used by one thread at a time."""
 

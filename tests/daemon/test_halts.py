@@ -25,8 +25,7 @@ BOOKS = "Dupont SA"
 @pytest.fixture
 def lan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
     no_threads(monkeypatch)
-    for module in ("vanishing", "setbacks"):  # the clock of the run, so that a moment costs nothing
-        monkeypatch.setattr(f"p2psync.store.{module}.monotonic", trio.current_time)
+    monkeypatch.setattr(vanishing, "monotonic", trio.current_time)  # the clock of the run, so that a moment costs nothing
     with fast_place() as place:
         yield Lan(place, monkeypatch)
 

@@ -152,8 +152,7 @@ def test_contents_that_were_taken_from_many_files_at_once(office):
 def test_what_goes_back_bit_by_bit_halts_too(office, monkeypatch):
     anna, marie, folder = office
     now = [0.0]
-    for module in ("vanishing", "setbacks"):
-        monkeypatch.setattr(f"p2psync.store.{module}.monotonic", lambda: now[0])
+    monkeypatch.setattr(vanishing, "monotonic", lambda: now[0])
     monkeypatch.setattr(vanishing, "GONE_FOR", 1.2)
     said: dict = {}
     for name in NAMES:
