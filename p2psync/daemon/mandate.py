@@ -319,9 +319,9 @@ class Mandate:
     async def _own_log_elsewhere(self, accepted: Accepted) -> None:
         """Others hold more of our own log than we did, or something else: it is not ours alone, and is left (store/resuming)."""
 
-        own = self.books.own_log
-        if any(record.log == own for record in (*accepted.new, *accepted.forks)):
-            forked = min((record.seq for record in accepted.forks if record.log == own), default=None)
+        forks = [record for record in accepted.forks if record.device == self.books.keys.device]
+        if forks or any(record.log == self.books.own_log for record in accepted.new):
+            forked = min(forks, key=lambda record: record.seq, default=None)
             await self.between_rounds(lambda: self.note_new(resuming.leave_log(self.books, forked)))
             for conversation in self.conversations:
                 conversation.ask_again()

@@ -94,7 +94,7 @@ class Home:
     def open(self, state: Path) -> Books:
         """Open the books in one of these directories."""
         books = Books(state, self.keys, self._now_ms, self._nonce, self._witness)
-        if self._witness is not None and books.journal.ends:
+        if books.journal.ends:
             resuming.recognise(books, self._witness)
         return books
 

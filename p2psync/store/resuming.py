@@ -46,8 +46,12 @@ class OtherMachineTwice(UserError):
 # ---- when the books are opened
 
 
-def recognise(books: Books, witness: Witness) -> bool:
+def recognise(books: Books, witness: Witness | None) -> bool:
     """Leave the own log, if the books are not those that this machine wrote last; whether it was left. Nothing was recorded before."""
+    if books.own_log not in books.journal.ends:  # a crash came between the two halves of leaving, or the ledger alone came back
+        _use(books, replace(books.secret, incarnation=_last_begun(books)))
+    if witness is None:
+        return False
     before = books.ledger.get("machine")
     if witness.machine and before != witness.machine:
         books.ledger.put("machine", witness.machine)
@@ -57,28 +61,44 @@ def recognise(books: Books, witness: Witness) -> bool:
     return (moved or lost) and bool(leave_log(books))
 
 
+def _last_begun(books: Books) -> bytes:
+    """Of the own logs that the ledger knows, the one that was begun with the others in view."""
+    own = [log for log in books.journal.ends if log[0] == books.keys.device]
+
+    def known(log: Log) -> int:
+        first = books.journal.at(log, 1)
+        past = {} if first is None else past_of(books.ledger.read(), first)[2]
+        return sum(other in past for other in own)
+
+    return max(own, key=known)[1] if own else books.secret.incarnation
+
+
 # ---- leaving a log
 
 
-def leave_log(books: Books, forked: int | None = None) -> list[Record]:
-    """Go on in a new log; what the own one holds from the record number ``forked`` on is taken back and said in the new one.
+def leave_log(books: Books, forked: Record | None = None) -> list[Record]:
+    """Go on in a new log; what stands in an own one in the place of ``forked``, and after it, is taken back and said in the new one.
 
-    Returns the new records; none when this machine may say nothing, or has opened too many logs: then all stays as it is.
+    Returns the new records; none when this machine may say nothing, or has opened too many logs: then all stays as it is, and when it has
+    left that log before and nothing can be taken back.
     """
     if books.me is None:
         return []
     old = books.secret
-    own = (books.keys.device, old.incarnation)
     try:
-        _use(books, replace(old, incarnation=books.nonce(8)))
         with books.writing() as db:
-            again = [] if forked is None else _taken_back(books, db, own, forked)
-            records = [books.act(Kind.RESUME, _own_ends(books, own, forked if again else None))]
-            records += _say_again(books, db, again)
-        return records
-    except PeerError:
-        _use(books, old)
-        return []
+            again = [] if forked is None else _taken_back(books, db, forked)
+            if forked is not None and forked.log != books.own_log and not again:
+                return []
+            ends = _own_ends(books, forked if again else None)
+            _use(books, replace(old, incarnation=books.nonce(8)))
+            return [books.act(Kind.RESUME, ends), *_say_again(books, db, again)]
+    except BaseException as error:
+        if books.secret is not old:
+            _use(books, old)
+        if isinstance(error, PeerError):
+            return []
+        raise
 
 
 def _use(books: Books, secret: keyring.MandateSecret) -> None:
@@ -86,28 +106,29 @@ def _use(books: Books, secret: keyring.MandateSecret) -> None:
     books.secret = secret
 
 
-def _own_ends(books: Books, own: Log, forked: int | None) -> list[Plain]:
-    """The ends of the own logs, the latest first; of the one that is left, the last record before the fork."""
-    found: list[tuple[int, Plain]] = []
+def _own_ends(books: Books, forked: Record | None) -> list[Plain]:
+    """The ends of the own logs, that of the one in use first; of a forked one, the last record before the fork."""
+    found: list[tuple[bool, Plain]] = []
     for log, end in books.journal.ends.items():
         if log[0] == books.keys.device:
-            seq = forked - 1 if log == own and forked is not None else end.seq
+            seq = forked.seq - 1 if forked is not None and log == forked.log else end.seq
             last = books.journal.at(log, seq)
             assert last is not None
-            found.append((log != own, [log[1], seq, last]))
+            found.append((log != books.own_log, [log[1], seq, last]))
     return [end for _, end in sorted(found, key=lambda pair: pair[0])][:_MOST]
 
 
-def _taken_back(books: Books, db: sqlite3.Connection, own: Log, forked: int) -> list[Record]:
-    """Take the end of the own log out of the journal, unless somebody has built on it."""
-    rows = db.execute("SELECT raw FROM records WHERE device = ? AND incarnation = ? AND seq >= ? ORDER BY seq", (*own, forked)).fetchall()
+def _taken_back(books: Books, db: sqlite3.Connection, forked: Record) -> list[Record]:
+    """Take the end of an own log out of the journal, unless somebody has built on it."""
+    log, first = forked.log, forked.seq
+    rows = db.execute("SELECT raw FROM records WHERE device = ? AND incarnation = ? AND seq >= ? ORDER BY seq", (*log, first)).fetchall()
     records = [Record.parse(raw) for (raw,) in rows]
-    others = db.execute("SELECT id FROM records WHERE NOT (device = ? AND incarnation = ?)", own).fetchall()
-    if forked < 2 or any(past_of(db, RecordId(one))[2].get(own, 0) >= forked for (one,) in others):
+    others = db.execute("SELECT id FROM records WHERE NOT (device = ? AND incarnation = ?)", log).fetchall()
+    if first < 2 or any(past_of(db, RecordId(one))[2].get(log, 0) >= first for (one,) in others):
         return []
     versions.take_back(db, records)
-    db.execute("DELETE FROM records WHERE device = ? AND incarnation = ? AND seq >= ?", (*own, forked))
-    books.rewound(own, forked - 1)
+    db.execute("DELETE FROM records WHERE device = ? AND incarnation = ? AND seq >= ?", (*log, first))
+    books.rewound(log, first - 1)
     return records
 
 
@@ -173,5 +194,4 @@ def questions(books: Books) -> list[UserError]:
 
 def answer(books: Books) -> Record:
     """A person says that one machine works with these keys."""
-    own = (books.keys.device, books.secret.incarnation)
-    return books.act(Kind.RESUME, _own_ends(books, own, None))
+    return books.act(Kind.RESUME, _own_ends(books, None))

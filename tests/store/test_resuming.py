@@ -1,11 +1,13 @@
 """A state that came back from a backup, on a real disk: what the witness knows, and how what was recorded twice at one place is told."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from p2psync.store import copies, resuming, versions
+from p2psync.store import copies, keyring, resuming, versions
 from p2psync.store.books import MAX_LOGS_EACH, Books
+from p2psync.store.faults import DiskFull
 from p2psync.store.home import Home
 from p2psync.store.witness import Seen, Witness, machine_mark
 from p2psync.values.names import RecordId, RelPath
@@ -75,13 +77,13 @@ def meet(desk: Desk, other: Desk) -> int | None:
     """What a daemon does with what the other holds; where the own log was left."""
     accepted = desk.books.accept(raws(other), "other")
     own = desk.books.own_log
-    forked = min((record.seq for record in accepted.forks if record.log == own), default=None)
+    forked = min((record for record in accepted.forks if record.log == own), key=lambda record: record.seq, default=None)
     if forked or any(record.log == own for record in accepted.new):
         assert resuming.leave_log(desk.books, forked)
         accepted = desk.books.accept(raws(other), "other")
         assert not accepted.forks and not accepted.early
     desk.todo |= accepted.touched
-    return forked
+    return forked.seq if forked else None
 
 
 def test_what_was_recorded_twice_at_one_place_is_told_in_a_new_log(office):
@@ -117,6 +119,31 @@ def test_what_was_recorded_twice_at_one_place_is_told_in_a_new_log(office):
     assert anna.books.journal.view() == zoe.books.journal.view()
     zoe.arrivals.close()
     zoe.books.close()
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_leaving_a_log_that_fails_half_way_is_done_another_time(office, monkeypatch, crashed):
+    anna, marie, folder = office
+    keep(anna)
+    (folder / "a").write_text("a 2, forgotten")
+    exchange(anna, marie)
+    put_back(anna)
+    (folder / "a").write_text("a 2, after the restore")
+    anna.settle()
+    before, secret = anna.books.journal.view(), anna.books.secret
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "rename", lambda *_: (_ for _ in ()).throw(DiskFull(path="/")))
+        with pytest.raises(DiskFull):
+            meet(anna, marie)
+    assert anna.books.journal.view() == before and anna.books.secret == secret
+    if crashed:
+        keyring.save_mandate(anna.books.state / "secret", replace(secret, incarnation=bytes(8)))
+    anna.restart()
+    assert anna.books.journal.view() == before and anna.books.secret == secret
+    meet(anna, marie)
+    exchange(anna, marie)
+    exchange(anna, marie)
+    assert anna.books.journal.view() == marie.books.journal.view() and anna.conflicts() == marie.conflicts() == {"recus/a"}
 
 
 def test_a_conflict_that_stands_beside_its_path_goes_along(office):
@@ -157,10 +184,10 @@ def test_what_somebody_has_built_on_is_not_taken_back(office):
     exchange(anna, zoe)
     before = tree(folder)
     accepted = anna.books.accept(forgotten)
-    forked = min(record.seq for record in accepted.forks)
-    own = anna.books.own_log
-    there = anna.books.journal.at(own, forked)
-    assert resuming.leave_log(anna.books, forked) and anna.books.journal.at(own, forked) == there
+    forked = min(accepted.forks, key=lambda record: record.seq)
+    there = anna.books.journal.at(forked.log, forked.seq)
+    assert resuming.leave_log(anna.books, forked) and anna.books.journal.at(forked.log, forked.seq) == there
+    assert not resuming.leave_log(anna.books, forked) and len(own_logs(anna.books)) == 2  # however often it is told
     exchange(anna, zoe)
     assert tree(folder) == tree(zoe.folder / "recus") == before
     zoe.arrivals.close()
