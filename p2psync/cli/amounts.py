@@ -2,18 +2,10 @@
 
 import time
 
-_UNITS = ("B", "KB", "MB", "GB", "TB")
+from p2psync.values.amounts import count as count
+from p2psync.values.amounts import size as size
+
 _DAY_S = 86400
-
-
-def size(count: int | None) -> str:
-    """``count`` bytes: “850 B”, “2.1 MB”, in steps of a thousand, as file managers show them; “–” for None."""
-    if count is None:
-        return "–"
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 99.5 else f"{value:.1f} {_UNITS[unit]}"
 
 
 def moment(ms: int | None, now_s: float | None = None) -> str:
@@ -32,8 +24,3 @@ def moment(ms: int | None, now_s: float | None = None) -> str:
         return f"yesterday {clock}"
     date = f"{then.tm_mday} {time.strftime('%b', then)}"
     return f"{date} {clock}" if then.tm_year == today.tm_year else f"{date} {then.tm_year}"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """“1 file”, “3 files”."""
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -73,7 +73,9 @@ class Forbidden(UserError):
 
 
 class ForeignDaemon(UserError):
-    """At “{socket}” answers a program of the user “{user}”, not your p2psync daemon; nothing was sent to it."""
+    """At “{socket}” answers a program of the user “{user}”, not your p2psync daemon; nothing was sent to it. Choose the right
+    socket with --socket.
+    """
 
     exit_code = exits.REFUSED
 

@@ -18,6 +18,7 @@ from p2psync.cli.commands import (
     conflicts,
     create,
     detach,
+    doctor,
     history,
     invite,
     mandates,
@@ -31,6 +32,7 @@ from p2psync.cli.commands import (
     subscribe,
     ticket,
     wait,
+    why,
 )
 from p2psync.cli.say import OutputLost, all_said, complain
 from p2psync.store.places import client_socket
@@ -53,7 +55,9 @@ COMMANDS: dict[str, Command] = {
     "history": history,
     "restore": restore,
     "confirm": confirm,
+    "why": why,
     "wait": wait,
+    "doctor": doctor,
     "run": run,
 }
 """In the order in which a newcomer meets them, which is that of the help."""

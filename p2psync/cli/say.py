@@ -29,7 +29,7 @@ _GAP = "  "
 
 
 class OutputLost(UserError):
-    """What there was to say could not be written: {why}."""
+    """What there was to say could not be written: {why}. Make room, or have it written elsewhere."""
 
 
 def say(lines: str | Iterable[str] = "") -> None:

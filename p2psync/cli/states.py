@@ -18,7 +18,8 @@ _SAY = {
     "halted": "halted",
     "error": "problem",
 }
-_NEEDS_PERSON = ("conflict", "halted")
+NEEDS_PERSON = ("conflict", "halted", "error", "missing")
+"""In these states a file does not go on by itself: somebody has to choose, put something back, rename it or make room."""
 _AT_MOST = 4
 """So many further files of a folder are named that are not up to date."""
 _QUIET = ("synced", "sending", "receiving")
@@ -26,11 +27,11 @@ _QUIET = ("synced", "sending", "receiving")
 
 
 def needs_person(status: Json) -> bool:
-    """Whether something in ``status`` waits for a decision: a conflict or a halt."""
-    return any(
+    """Whether something in ``status`` waits for somebody: a choice, or something that only a person can mend."""
+    return any(problem.get("person") for problem in status.get("problems", ())) or any(
         mandate.get("conflicts")
         or mandate.get("halted")
-        or any(item.get("state") in _NEEDS_PERSON for item in mandate.get("attachments", ()))
+        or any(item.get("state") in NEEDS_PERSON for item in mandate.get("attachments", ()))
         for mandate in status.get("mandates", ())
     )
 
@@ -41,7 +42,7 @@ def describe(status: Json) -> list[str]:
     lines = [f"{quoted(device.get('name', '?'))}, {count(len(mandates), 'mandate')}"]
     for problem in status.get("problems", ()):
         lines += ["", *paragraph(f"Problem: {problem.get('message')}", "  ", "")]
-        lines += hint(problem["action"], "  ") if problem.get("action") else []
+        lines += what_to_do(problem, "  ")
     for mandate in mandates:
         lines += ["", *describe_mandate(mandate)]
     if not mandates:
@@ -58,6 +59,7 @@ def describe_mandate(mandate: Json) -> list[str]:
     )
     if mandate.get("folder"):
         lines.append(f"  in {mandate['folder']}")
+    lines += [line for one in mandate.get("notices", ()) for line in (*paragraph(str(one["reason"]), "  "), *what_to_do(one, "  "))]
     lines += [f"  {way}" for way in (_under_way(mandate, "incoming", "coming in"), _under_way(mandate, "outgoing", "going out")) if way]
     lines += ["  Files:"] if mandate.get("attachments") else ["  No files are attached."]
     lines += _describe_attachments(mandate)
@@ -82,7 +84,7 @@ def _describe_attachments(mandate: Json) -> list[str]:
     lines: list[str] = []
     for item, block in zip(items, blocks(rows, "    "), strict=True):
         lines += block
-        lines += _what_to_do(item) or _next_action(str(mandate["name"]), str(item["name"]), str(item.get("state")))
+        lines += what_to_do(item) or _next_action(str(mandate["name"]), str(item["name"]), str(item.get("state")))
         lines += _also(item)
     return lines
 
@@ -93,12 +95,13 @@ def _amount(item: Json) -> str:
     return f"{count(item['files'], 'file')}, {amount}" if item.get("files") is not None else amount
 
 
-def _what_to_do(item: Json) -> list[str]:
+def what_to_do(item: Json, indent: str = "      ") -> list[str]:
+    """The next action, with the commands that it speaks of; nothing where the daemon does what is to be done."""
     commands = [str(one) for one in item.get("commands") or ()]
-    if not item.get("action"):
+    if not item.get("action") or item.get("state") in _QUIET:
         return []
-    lines = hint(str(item["action"]), "      ", then=commands[0] if len(commands) == 1 else "")
-    return lines + ([f"          {one}" for one in commands] if len(commands) > 1 else [])
+    lines = hint(str(item["action"]), indent, then=commands[0] if len(commands) == 1 else "")
+    return lines + ([f"{indent}    {one}" for one in commands] if len(commands) > 1 else [])
 
 
 def _also(item: Json) -> list[str]:
@@ -111,7 +114,7 @@ def _also(item: Json) -> list[str]:
 
 def _state(item: Json) -> str:
     said = _SAY.get(str(item.get("state")), str(item.get("state")))
-    if (reason := item.get("reason")) and item.get("state") == "sending":
+    if (reason := item.get("reason")) and item.get("state") in _QUIET:
         return str(reason)
     if reason:
         return f"{said.partition(':')[0]}: {reason}"

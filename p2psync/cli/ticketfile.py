@@ -23,7 +23,7 @@ class TicketUnreadable(UserError):
 
 
 class TicketTooLong(UserError):
-    """“{path}” is not a ticket: it is longer than any ticket."""
+    """“{path}” is not a ticket: it is longer than any ticket. Take the file that “p2psync invite” wrote."""
 
 
 class TicketExists(UserError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from p2psync.daemon import acts, status
+from p2psync.daemon import attachments, checkup, choices, founding, members, status, telling, waiting
 from p2psync.edge.http import Answer, Download, Reply, Request, Stream, refusal
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
@@ -32,7 +32,7 @@ class AmbiguousMandate(UserError):
 
 
 class BadBody(UserError):
-    """The request lacks “{field}”, or it is not {kind}."""
+    """The request lacks “{field}”, or it is not {kind}. See docs/status-api.md for what each request takes."""
 
 
 _LONGEST_WAIT_S = 10**9
@@ -50,6 +50,8 @@ class Control:
             "/v1/conflicts": self._conflicts,
             "/v1/history": self._history,
             "/v1/content": self._content,
+            "/v1/why": self._why,
+            "/v1/doctor": self._doctor,
             "/v1/events": self._events,
             "/metrics": self._metrics,
         }
@@ -122,22 +124,31 @@ class Control:
 
     async def _participants(self, request: Request) -> Reply:
         mandate = self._mandate(request.query.get("mandate", ""))
-        return Reply(200, {"participants": status.participants(self._office, mandate), "tickets": acts.open_tickets(self._office, mandate)})
+        return Reply(
+            200, {"participants": status.participants(self._office, mandate), "tickets": members.open_tickets(self._office, mandate)}
+        )
 
     async def _conflicts(self, request: Request) -> Reply:
         only = self._asked(request)
         mandates = [only] if only else list(self._office.mandates.values())
-        found = [await mandate.in_thread(partial(acts.conflicts, self._office, mandate)) for mandate in mandates]
+        found = [await mandate.in_thread(partial(choices.conflicts, self._office, mandate)) for mandate in mandates]
         return Reply(200, {"conflicts": [row for rows in found for row in rows]})
 
     async def _history(self, request: Request) -> Reply:
         mandate = self._mandate(request.query.get("mandate", ""))
         name = request.query.get("name") or None
-        return Reply(200, {"versions": await mandate.in_thread(partial(acts.history, mandate, name))})
+        return Reply(200, {"versions": await mandate.in_thread(partial(choices.history, mandate, name))})
 
     async def _content(self, request: Request) -> Download:
         mandate = self._mandate(request.query.get("mandate", ""))
-        return await acts.content(mandate, request.query.get("name", ""), request.query.get("version") or None)
+        return await choices.content(mandate, request.query.get("name", ""), request.query.get("version") or None)
+
+    async def _why(self, request: Request) -> Reply:
+        mandate = self._mandate(request.query.get("mandate", ""))
+        return Reply(200, await telling.why(self._office, mandate, request.query.get("name", ""), "all" in request.query))
+
+    async def _doctor(self, request: Request) -> Reply:
+        return Reply(200, await checkup.checkup(self._office))
 
     async def _metrics(self, request: Request) -> Reply:
         await status.ready_to_tell(self._office.mandates.values())
@@ -160,29 +171,31 @@ class Control:
         body = request.body
         folder = Path(body["folder"]) if isinstance(body.get("folder"), str) else None
         person = body["as"] if isinstance(body.get("as"), str) else None
-        return await acts.create(self._office, _text(request, "name"), _paths(request), folder, person, request.caller)
+        return await founding.create(self._office, _text(request, "name"), _paths(request), folder, person, request.caller)
 
     async def _attach(self, request: Request) -> dict[str, Any]:
-        return await acts.attach(self._office, self._of(request), _paths(request), request.caller.user)
+        return await attachments.attach(self._office, self._of(request), _paths(request), request.caller.user)
 
     async def _detach(self, request: Request) -> dict[str, Any]:
-        return await acts.detach(self._office, self._of(request), _text(request, "name"), request.caller.user)
+        return await attachments.detach(self._office, self._of(request), _text(request, "name"), request.caller.user)
 
     async def _share(self, request: Request) -> dict[str, Any]:
-        return await acts.share(self._office, self._of(request))
+        return await founding.share(self._office, self._of(request))
 
     async def _invite(self, request: Request) -> dict[str, Any]:
         expires = request.body.get("expires_s", 7 * 86400)
         if type(expires) is not int:
             raise BadBody(field="expires_s", kind="a number of seconds")
-        return await acts.invite(self._office, self._of(request), _text(request, "for"), str(request.body.get("role") or "editor"), expires)
+        return await members.invite(
+            self._office, self._of(request), _text(request, "for"), str(request.body.get("role") or "editor"), expires
+        )
 
     async def _ticket(self, request: Request) -> dict[str, Any]:
-        return acts.inspect(self._office, _text(request, "text"))
+        return members.inspect(self._office, _text(request, "text"))
 
     async def _subscribe(self, request: Request) -> dict[str, Any]:
         folder, name = request.body.get("folder"), request.body.get("as")
-        return await acts.subscribe(
+        return await founding.subscribe(
             self._office,
             _text(request, "text"),
             Path(folder) if isinstance(folder, str) else None,
@@ -190,18 +203,18 @@ class Control:
         )
 
     async def _promote(self, request: Request) -> dict[str, Any]:
-        return await acts.promote(self._of(request), _text(request, "for"), str(request.body.get("role") or "owner"))
+        return await members.promote(self._of(request), _text(request, "for"), str(request.body.get("role") or "owner"))
 
     async def _resolve(self, request: Request) -> dict[str, Any]:
-        return await acts.resolve(self._of(request), _text(request, "name"), _text(request, "keep"), request.caller.user)
+        return await choices.resolve(self._of(request), _text(request, "name"), _text(request, "keep"), request.caller.user)
 
     async def _restore(self, request: Request) -> dict[str, Any]:
         version = request.body.get("version")
         chosen = version if isinstance(version, str) else None
-        return await acts.restore(self._of(request), _text(request, "name"), chosen, request.caller.user)
+        return await choices.restore(self._of(request), _text(request, "name"), chosen, request.caller.user)
 
     async def _confirm(self, request: Request) -> dict[str, Any]:
-        return await acts.confirm(self._of(request), _text(request, "name"))
+        return await attachments.confirm(self._of(request), _text(request, "name"))
 
     async def _wait(self, request: Request) -> dict[str, Any]:
         name = request.body.get("mandate")
@@ -209,7 +222,7 @@ class Control:
         timeout = request.body.get("timeout_s", 20)
         if not isinstance(timeout, int | float) or not 0 <= timeout <= _LONGEST_WAIT_S:
             raise BadBody(field="timeout_s", kind="a number of seconds")
-        return await acts.wait(self._office, mandate, float(timeout))
+        return await waiting.wait(self._office, mandate, float(timeout))
 
 
 def _text(request: Request, field: str) -> str:

@@ -134,6 +134,11 @@ class Fetcher:
         """Whether the path of this name wants something."""
         return shown in self._lacks
 
+    def lack(self, shown: str) -> tuple[int, int] | None:
+        """Bytes that the path of this name still lacks, of how many; None when it wants nothing."""
+        lack = self._lacks.get(shown)
+        return None if lack is None else (lack.size, lack.want.content.size)
+
     def nobody_has(self, shown: str) -> bool:
         """Whether no machine that is online has what the path of this name wants."""
         lack = self._lacks.get(shown)

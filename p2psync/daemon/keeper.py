@@ -10,8 +10,9 @@ import random
 import trio
 
 from p2psync.daemon.mandate import Mandate
+from p2psync.daemon.troubles import Troubles
 from p2psync.engine.backoff import Backoff
-from p2psync.values.errors import MandateError, UserError
+from p2psync.values.errors import MandateError, UserError, parted
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,10 @@ class MandateFailed(UserError):
 
 
 class MandateTroubled(UserError):
-    """“{mandate}” cannot go on at the moment: {why}. It is tried again by itself."""
+    """“{mandate}” cannot go on at the moment: {why}. {do}"""
 
 
-async def keep(mandate: Mandate, problems: dict[str, UserError], task_status: trio.TaskStatus[None]) -> None:
+async def keep(mandate: Mandate, problems: Troubles[str], task_status: trio.TaskStatus[None]) -> None:
     """Run ``mandate`` until cancelled, again and again if need be; what is wrong meanwhile is in ``problems``."""
     backoff = Backoff(first=1.0, longest=60.0)
     key = f"mandate {mandate.id.hex()}"
@@ -42,7 +43,7 @@ async def keep(mandate: Mandate, problems: dict[str, UserError], task_status: tr
                     if problems.pop(key, None) is not None:
                         mandate.changed()
             except* (MandateError, UserError) as trouble:
-                problems[key] = MandateTroubled(mandate=mandate.books.name, why=_first(trouble))
+                problems[key] = _troubled(mandate, _first(trouble))
             except* Exception as mistake:
                 log.exception("a mandate is started again")
                 problems[key] = MandateFailed(mandate=mandate.books.name, why=type(_first(mistake)).__name__)
@@ -52,6 +53,12 @@ async def keep(mandate: Mandate, problems: dict[str, UserError], task_status: tr
     finally:
         mandate.arrivals.close()
         mandate.books.close()
+
+
+def _troubled(mandate: Mandate, error: BaseException) -> MandateTroubled:
+    why, do = parted(str(error))
+    again = "It is tried again by itself."
+    return MandateTroubled(mandate=mandate.books.name, why=why.rstrip("."), do=f"{do} {again}" if do else again)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import trio
 
 from p2psync.daemon.conversation import BadRecord, Conversation
 from p2psync.daemon.fetcher import PAUSE_S, Fetcher
+from p2psync.daemon.troubles import Troubles
 from p2psync.edge.watcher import Changes, Watch, Watcher
 from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
@@ -40,6 +41,8 @@ SURVEY_S = 600.0
 """Everything is surveyed so often, whatever the watcher says."""
 AGAIN_S = 0.2
 """So soon is decided again about a path that another one held up."""
+TRIES_S = 5.0
+"""What is looked at again after so long or longer cannot be read at the moment, which was said: nobody is busy with it meanwhile."""
 READING_S = 1.0
 """A round that reads for longer is worth a word in the status."""
 _AT_ONCE = 2000
@@ -51,6 +54,13 @@ _SPOTS = 16
 """Addresses at which one member is tried."""
 
 Whereabouts: TypeAlias = tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]
+
+
+class LastHeard(NamedTuple):
+    """What a member that has gone last said of its disk: up to which of our entries it was (None: not known any more), and files lacked."""
+
+    told: int | None
+    lacks: int
 
 
 class MachineTwice(UserError):
@@ -74,14 +84,16 @@ class Mandate:
         self.work = Work(books, self.sources, self.arrivals)
         self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
+        self.last_heard: dict[DeviceId, LastHeard] = {}
         self.attention = Notices()
-        self.troubles: dict[str, UserError] = {}
+        self.troubles: Troubles[str] = Troubles(books.now_ms)
         self.bytes_out = 0
         self._watcher = watcher
         self._on_change = on_change
         self._on_members = on_members
         self._settling: Settling[Spot] = Settling()
         self._later: Settling[RelPath] = Settling()
+        self._tries: Settling[Spot] = Settling()
         self._todo: set[RelPath] = set()
         self._surveys: set[RelPath] = set()
         self._watches: dict[RelPath, tuple[Path, Watch]] = {}
@@ -139,7 +151,7 @@ class Mandate:
     async def _wait_for_work(self) -> None:
         while True:
             now = trio.current_time()
-            dues = (self._settling.next_due(), self._later.next_due(), self._next_survey)
+            dues = (self._settling.next_due(), self._tries.next_due(), self._later.next_due(), self._next_survey)
             due = min(one for one in dues if one is not None)
             if self._todo or self._surveys or self._unfit or due <= now:
                 return
@@ -160,7 +172,7 @@ class Mandate:
                 todo = self._todo | self._later.take_due(now)
                 batch = set(list(todo)[:_AT_ONCE]) if len(todo) > _AT_ONCE else todo
                 self._todo = todo - batch
-                spots = self._settling.take_due(now)
+                spots = self._settling.take_due(now) | self._tries.take_due(now)
                 self._reading = (now, surveys | {RelPath(spot.path.top) for spot in spots})
                 unfit, self._unfit = self._unfit, {}
                 looked, worked = await self.in_thread(partial(self._work_through, surveys, spots, unfit, batch))
@@ -190,7 +202,7 @@ class Mandate:
     def _learn(self, looked: Looked, worked: Worked) -> None:
         now = trio.current_time()
         for spot, wait in looked.again.items():
-            self._settling.later(spot, now + wait)
+            (self._tries if wait >= TRIES_S else self._settling).later(spot, now + wait)
         for path, wait in worked.again.items():
             self._later.later(path, now + wait)
         self._todo |= worked.todo
@@ -251,6 +263,10 @@ class Mandate:
                 watch = await self._watcher.watch(location.root, recursive=not location.single, only=only)
                 self._watches[name] = (location.path, watch)
                 self._surveys.add(name)
+
+    def watches(self) -> list[Watch]:
+        """The watches on the places that attachments have here."""
+        return [watch for _, watch in self._watches.values()]
 
     async def heard(self, changes: Changes) -> None:
         """The watcher heard something about us."""
@@ -336,7 +352,8 @@ class Mandate:
                 self._troubled_twice(peer)
 
     def _troubled_twice(self, device: DeviceId) -> None:
-        self.troubled(f"twice {device.hex()}", MachineTwice(person=self.person(device), mandate=escaped(self.books.name)))
+        error = MachineTwice(person=self.person(device), machine=self.machine(device), mandate=escaped(self.books.name))
+        self.troubled(f"twice {device.hex()}", error)
 
     def _reunite(self, touched: set[RelPath]) -> set[RelPath]:
         records, settled = reuniting.reunite(self.books, touched)
@@ -389,6 +406,9 @@ class Mandate:
         """It has gone."""
         if conversation in self.conversations:
             self.conversations.remove(conversation)
+            if conversation.held is not None:
+                told = self.books.positions.get(conversation.held.view)
+                self.last_heard[conversation.device] = LastHeard(told, conversation.held.files)
             self.books.left(conversation)
             self.fetcher.leave(conversation)
             self.ask_others(conversation)
@@ -426,6 +446,11 @@ class Mandate:
         """Whether this attachment is being read and nothing can be said of it yet: the first time, or for more than a moment."""
         since, names = self._reading
         return name not in self._surveyed or (self._working and name in names and trio.current_time() - since > READING_S)
+
+    def reading_since_ms(self) -> int | None:
+        """Since when the present round reads (ms since 1970); None between two rounds."""
+        since, _ = self._reading
+        return self.books.now_ms() - int(1000 * (trio.current_time() - since)) if self._working else None
 
     def is_behind(self, shown: str) -> bool:
         """Whether this path is a reason for this disk to be behind the journal."""
@@ -478,6 +503,10 @@ class Mandate:
         intro = self.books.roster.intro(device)
         return intro.person if intro else device.hex()[:8]
 
+    def machine(self, device: DeviceId) -> str:
+        """How a device is called to people: “Bruno (salon)”."""
+        return self.books.roster.machine(device)
+
     def packed_listing(self, listing: Digest) -> bytes | None:
         """A chunk list, for a peer."""
         return listings.packed_listing(self.books.ledger.read(), listing)
@@ -521,7 +550,7 @@ class Mandate:
         """Drop what is only in memory: it is built anew from the ledger and the disk."""
         self.look = Look(self.books)
         self.arrivals.close()
-        self._settling, self._later = Settling(), Settling()
+        self._settling, self._later, self._tries = Settling(), Settling(), Settling()
         self._todo, self._surveys, self._surveyed = set(), set(), set()
         self._pending, self._behind, self._unfit = set(), set(), {}
         self._next_survey = -math.inf

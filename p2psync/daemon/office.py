@@ -22,6 +22,8 @@ from p2psync.daemon.keeper import keep
 from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
 from p2psync.daemon.peer import Benched, Peer, Superfluous
+from p2psync.daemon.troubles import Troubles
+from p2psync.edge.discovery import Discovery
 from p2psync.edge.interfaces import Interface, select
 from p2psync.edge.watcher import Watcher
 from p2psync.engine.backoff import Backoff
@@ -42,6 +44,8 @@ TOGETHER_S = 5.0
 """Two links between the same devices that begin within this time were dialled at once from both ends."""
 BENCH_S = 60.0
 """A machine that broke the rules is not talked to for about so long; one that has kept them for so long is in order again."""
+REACHED = 64
+"""Addresses that are remembered of those from which this machine was reached."""
 LOOK_S = 5.0
 """So long the interfaces are taken to be as they were."""
 
@@ -66,10 +70,14 @@ class Office:
         self.mandates: dict[MandateId, Mandate] = {}
         self.links: dict[DeviceId, Peer] = {}
         self.joinings: dict[InviteId, Joining] = {joining.ticket.invite: joining for joining in home.joinings()}
-        self.refusals: dict[InviteId, UserError] = {}
+        self.refusals: Troubles[InviteId] = Troubles(self.now_ms)
+        self._joining_since: dict[InviteId, int] = {}
+        self._refused: dict[InviteId, MandateId] = {}
         self.used: set[InviteId] = set()
-        self.problems: dict[str, UserError] = {}
+        self.problems: Troubles[str] = Troubles(self.now_ms)
         self.wake_dialer = trio.Event()
+        self.discovery: Discovery | None = None
+        self.reached_by: dict[str, int] = {}
         self.announce: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._scopes: dict[MandateId, trio.CancelScope] = {}
@@ -137,20 +145,36 @@ class Office:
     def begin_joining(self, joining: Joining) -> trio.Event:
         """Use a ticket from now on; the event is set when it was accepted or refused."""
         self.joinings[joining.ticket.invite] = joining
+        self._joining_since[joining.ticket.invite] = self.now_ms()
+        for invite in [invite for invite in self.refusals if self._refused.get(invite) == joining.ticket.mandate]:
+            self.refusals.pop(invite)  # another ticket for that mandate has taken its place
         self.refusals.pop(joining.ticket.invite, None)
         event = self.opened_invites.setdefault(joining.ticket.invite, trio.Event())
         self.members_changed()
         return event
 
     def end_joining(self, invite: InviteId, refusal: UserError | None) -> None:
-        """A ticket is not in use any more."""
-        self.joinings.pop(invite, None)
+        """A ticket is not in use any more: it was refused, or with None it has done its work."""
+        joining = self.joinings.pop(invite, None)
         self.home.end_joining(invite)
         if refusal is not None:
             self.refusals[invite] = refusal
+            if joining is not None:
+                self._refused[invite] = joining.ticket.mandate
+        else:
+            self.refusals.pop(invite, None)
         if invite in self.opened_invites:
             self.opened_invites.pop(invite).set()
         self.announce()
+
+    def joining_since(self, invite: InviteId) -> int | None:
+        """Since when a ticket is in use, as far as this run knows."""
+        return self._joining_since.get(invite)
+
+    def forget_refusals(self, older_than_ms: int) -> None:
+        """A ticket that was refused long ago is not worth a word any more."""
+        for invite in [invite for invite in self.refusals if self.now_ms() - self.refusals.since(invite) > older_than_ms]:
+            self.refusals.pop(invite)
 
     def note_refusal(self, mandate: Mandate, refusal: Refusal) -> None:
         """Somebody came with a ticket that is not good (any more)."""
@@ -254,6 +278,13 @@ class Office:
             await mandate.in_thread(work)
         except P2psyncError as e:
             log.debug("not written: %s", e)
+
+    def note_reached(self, host: str) -> None:
+        """Somebody has opened a connection to us from this address: ``reached_by`` has the latest last, with the time (ms since 1970)."""
+        self.reached_by.pop(host, None)
+        self.reached_by[host] = self.now_ms()
+        while len(self.reached_by) > REACHED:
+            del self.reached_by[next(iter(self.reached_by))]
 
     def unregister(self, peer: Peer) -> None:
         """A link is over."""

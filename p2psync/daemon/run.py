@@ -30,6 +30,7 @@ from p2psync.edge.discovery import Announcement, Discovery
 from p2psync.edge.interfaces import select
 from p2psync.edge.link import Link, accept
 from p2psync.edge.listener import serve as listen_for_peers
+from p2psync.edge.meeting import address_of
 from p2psync.edge.notify import Notifier
 from p2psync.edge.socket import serve as serve_socket
 from p2psync.edge.watcher import Changes, Watcher
@@ -134,6 +135,7 @@ async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Noti
         listeners = await _listen(config)
         office.port = _port_of(listeners)
         discovery = Discovery(config.interfaces) if config.mdns else None
+        office.discovery = discovery
         if discovery is not None:
             office.announce = partial(discovery.announce, partial(_announcement, office))
         await open_mandates(office, home)
@@ -254,6 +256,8 @@ async def serve_peers(office: Office, listeners: Sequence[Any], nursery: trio.Nu
         if not _is_served(office, stream):
             await trio.aclose_forcefully(stream)
             raise NotHere()
+        if (address := address_of(stream)) is not None:
+            office.note_reached(address[0].partition("%")[0].removeprefix("::ffff:"))
         return await accept(stream, office.home.keys, lambda label: office.gates(InviteId(label)), nonce=office.nonce)
 
     async def talk(link: Link) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from p2psync import __version__
+from p2psync.daemon.problems import problems as problems
 from p2psync.engine.attention import ORDER, Attention
-from p2psync.store import addresses, resuming
+from p2psync.engine.concerns import told
+from p2psync.store import addresses
 from p2psync.store.locations import Location
+from p2psync.values.amounts import amount, count
 from p2psync.values.digest import fingerprint
 from p2psync.values.entry import Op
 from p2psync.values.names import DeviceId, RelPath
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.office import Office
 
-CLOCK_OFF_MS = 5 * 60 * 1000
-"""Clocks that differ by more are worth a word, though nothing depends on them."""
 MOST_NOTICES = 100
 """Paths of one attachment that the status tells of one by one."""
 COUNTING_S = 0.05
@@ -50,32 +51,6 @@ def status(office: "Office", only: "Mandate | None" = None) -> dict[str, Any]:
     }
 
 
-def problems(office: "Office") -> list[dict[str, Any]]:
-    """What troubles the daemon itself: code, sentence and next action (the sentence says it)."""
-    found = [{"code": error.code, "message": str(error), "action": ""} for error in office.problems.values()]
-    found += [{"code": e.code, "message": str(e), "action": ""} for e in office.refusals.values()]
-    for mandate in office.mandates.values():
-        asked = resuming.questions(mandate.books)
-        found += [{"code": e.code, "message": str(e), "action": ""} for e in (*mandate.troubles.values(), *asked)]
-        for contested in mandate.books.roster.contested().values():
-            message = (
-                f"A ticket of “{mandate.books.name}” was used on {len(contested)} machines; none of them takes part until an owner decides."
-            )
-            found.append({"code": "ticket-contested", "message": message, "action": "Invite the right person with a new ticket."})
-    for joining in office.joinings.values():
-        message = f"The ticket for “{joining.ticket.name}” is in use; no machine of that mandate has answered yet."
-        action = f"Switch on a machine that takes part, for instance that of {joining.ticket.issuer_name}; it goes on by itself."
-        found.append({"code": "joining", "message": message, "action": action})
-    for device, peer in office.links.items():
-        if abs(peer.clock_off_ms) > CLOCK_OFF_MS:
-            message = f"The clocks of this machine and of {office.machine(device)} differ by {abs(peer.clock_off_ms) // 60_000} minutes."
-            found.append({"code": "clock-differs", "message": message, "action": "Set the right time on the one that is wrong."})
-        if peer.turns.load.resting:
-            message = f"{office.machine(device)} is there, but has not answered for a minute; what it has is asked of others."
-            found.append({"code": "no-answer", "message": message, "action": "See whether that machine has stopped, or its disk is busy."})
-    return found
-
-
 def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
     """One mandate."""
     books = mandate.books
@@ -94,6 +69,7 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
         "summary": _summary(books.shared, attachments, people, conflicts),
         "attachments": attachments,
         "participants": people,
+        "notices": notices_of(mandate),
         "conflicts": conflicts,
         "incoming": {"files": files, "bytes": size},
         "outgoing": {"files": sum(held.files for held in behind), "bytes": sum(held.bytes for held in behind)},
@@ -133,23 +109,14 @@ def _summary(shared: bool, attachments: list[dict[str, Any]], people: list[dict[
 
 
 def _attachment(mandate: "Mandate", name: RelPath, op: Op, notices: dict[str, Attention]) -> dict[str, Any]:
-    books = mandate.books
-    location = books.locations().get(name)
+    location = mandate.books.locations().get(name)
     shown, why = _worst(mandate, name, notices)
-    known = {"path": shown, "mandate": books.name, "location": location.path if location else ""}
-    state = why.state if why else _sending(mandate, name)
     figure = mandate.figures.of[name]
     return {
         "name": name.text,
         "kind": "folder" if op == Op.ATTACH_FOLDER else "file",
         "location": str(location.path) if location else None,
-        "state": state,
-        "reason": why.reason(**known) if why else _sending_reason(mandate, state),
-        "code": why.code if why else None,
-        "action": why.action(**known) if why else None,
-        "commands": why.commands(**known) if why else [],
-        "since": why.since_ms if why else None,
-        "who": why.who if why else None,
+        **told_of(mandate, shown, why, location),
         "version": figure.version,
         "size": figure.size,
         "files": figure.files if op == Op.ATTACH_FOLDER else None,
@@ -157,49 +124,64 @@ def _attachment(mandate: "Mandate", name: RelPath, op: Op, notices: dict[str, At
     }
 
 
-def _one(mandate: "Mandate", shown: str, why: Attention, location: Location | None) -> dict[str, Any]:
+def told_of(mandate: "Mandate", shown: str, why: Attention | None, location: Location | None) -> dict[str, Any]:
+    """What the status says of a path: its state and, unless that is “synced”, the reason, the machine and the next action."""
+    if why is None:
+        return {"state": "synced"} | dict.fromkeys(("code", "reason", "machine", "action", "since", "who"), None) | {"commands": []}
     known = {"path": shown, "mandate": mandate.books.name, "location": location.path if location else ""}
-    told = {"reason": why.reason(**known), "action": why.action(**known), "commands": why.commands(**known)}
-    return {"name": shown, "state": why.state, "code": why.code, **told}
+    return {
+        "state": why.state,
+        "code": why.code,
+        "reason": why.reason(**known),
+        "machine": why.machine,
+        "action": why.action(**known),
+        "commands": why.commands(**known),
+        "since": why.since_ms,
+        "who": why.who,
+    }
+
+
+def _one(mandate: "Mandate", shown: str, why: Attention, location: Location | None) -> dict[str, Any]:
+    return {"name": shown, **told_of(mandate, shown, why, location)}
 
 
 def _by_attachment(mandate: "Mandate") -> dict[str, dict[str, Attention]]:
     """Everything that is not up to date, by the name of the attachment and by path."""
     found: dict[str, dict[str, Attention]] = {}
     for shown, why in mandate.attention.items():
-        found.setdefault(shown.partition("/")[0], {})[shown] = _awaited(mandate, shown, why)
+        found.setdefault(shown.partition("/")[0], {})[shown] = awaited(mandate, shown, why)
     return found
 
 
-def _awaited(mandate: "Mandate", shown: str, why: Attention) -> Attention:
+def awaited(mandate: "Mandate", shown: str, why: Attention) -> Attention:
     """What is being received may have nobody to come from: then say whose machine is needed."""
     if why.code != "fetching" or not mandate.fetcher.nobody_has(shown):
         return why
-    return Attention("nobody-has-it", why.since_ms, {"people": why.facts.get("people", "")})
+    machine = why.facts.get("author", "")
+    return Attention("nobody-has-it", why.since_ms, {"people": why.facts.get("people", ""), "machine": machine})
 
 
 def _worst(mandate: "Mandate", name: RelPath, notices: dict[str, Attention]) -> tuple[str, Attention | None]:
     """The gravest thing in one attachment: which path, and why; (name, None) when all is well."""
-    if not notices:
-        reading = mandate.is_reading(name)
-        return name.text, Attention("being-read", mandate.books.now_ms()) if reading else None
-    return min(notices.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
+    if notices:
+        return min(notices.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
+    if mandate.is_reading(name):
+        return name.text, Attention("being-read", mandate.reading_since_ms())
+    return name.text, sending(mandate, name.text, mandate.figures.of[name].newest)
 
 
-def _sending(mandate: "Mandate", name: RelPath) -> str:
-    """“sending” while a machine that is online has not yet all that was recorded about this attachment."""
-    behind = [c for c in mandate.conversations if not mandate.in_sync(c)]
+def sending(mandate: "Mandate", shown: str, newest: int) -> Attention | None:
+    """Who is online and has not yet all that was recorded up to our entry ``newest``, the last about ``shown``; None: nobody."""
+    behind = [c for c in mandate.conversations if not mandate.in_sync(c) and mandate.position_of(c) < newest]
     if not behind:
-        return "synced"
-    newest = mandate.figures.of[name].newest
-    return "sending" if any(mandate.position_of(c) < newest for c in behind) else "synced"
-
-
-def _sending_reason(mandate: "Mandate", state: str) -> str | None:
-    if state != "sending":
         return None
-    people = sorted({mandate.person(c.device) for c in mandate.conversations if not mandate.in_sync(c)})
-    return f"on its way to {', '.join(people)}"
+    people = " and ".join(sorted({mandate.person(c.device) for c in behind}))
+    return Attention("sending", None, {"people": people, "machine": ", ".join(sorted(mandate.machine(c.device) for c in behind))})
+
+
+def notices_of(mandate: "Mandate") -> list[dict[str, Any]]:
+    """What is to be known of a mandate as a whole."""
+    return [] if mandate.books.me is not None else [told("untold", machine="another machine", mandate=mandate.books.name)]
 
 
 def participants(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
@@ -221,9 +203,31 @@ def participants(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
                 "online": own or conversation is not None,
                 "in_sync": mandate.agrees_here if own else conversation is not None and mandate.in_sync(conversation),
                 "last_seen": office.now_ms() if own or conversation else met.get(device),
+                **(_nothing() if own else behind(mandate, device, conversation, met.get(device))),
             }
         )
     return sorted(found, key=lambda p: (not p["self"], str(p["name"]).casefold()))
+
+
+def behind(mandate: "Mandate", device: DeviceId, conversation: "Conversation | None", met_ms: int | None) -> dict[str, Any]:
+    """Why a participant does not have everything, as far as this machine knows; empty fields when it has."""
+    books = mandate.books
+    machine, name = mandate.machine(device), books.name
+    if conversation is None:
+        return told("never-met" if met_ms is None else "offline", machine=machine, since_ms=met_ms)
+    if mandate.in_sync(conversation):
+        return _nothing()
+    held = conversation.held
+    if held is None:
+        return told("just-come", machine=machine, mandate=name)
+    if not held.files:
+        return told("other-books", machine=machine, mandate=name)
+    lacks = f" ({amount(held.files, held.bytes) if held.bytes else count(held.files, 'file')} to go)"
+    return told("catching-up", machine=machine, lacks=lacks, mandate=name)
+
+
+def _nothing() -> dict[str, Any]:
+    return dict.fromkeys(("code", "reason", "machine", "action", "since"), None) | {"commands": []}
 
 
 def metrics(office: "Office") -> str:

@@ -70,6 +70,11 @@ class Discovery:
         self._renew_at = 0.0
         self._scope: trio.CancelScope | None = None
 
+    @property
+    def instance(self) -> str | None:
+        """The name under which this machine is announced at the moment, or None."""
+        return self._responder.instance if self._responder is not None else None
+
     def announce(self, make: Callable[[], Announcement | None]) -> None:
         """Announce what ``make`` returns, now and with every renewal; None announces nothing. Returns at once; call it again after changes.
 

@@ -98,6 +98,12 @@ class Responder:
         """Its thread runs, and at least one interface takes what we say."""
         return self._thread.is_alive() and bool(self._zeroconf.engine.senders)
 
+    @property
+    def instance(self) -> str | None:
+        """The name that is announced, or None."""
+        mine = self._mine
+        return mine.info.name.removesuffix(_INSTANCE_END) if mine else None
+
     def announce(self, txt: bytes, port: int, instance: str, host: str) -> None:
         """Say that this machine listens on ``port``, under new names; what was announced before is taken back afterwards."""
         info = zeroconf.ServiceInfo(

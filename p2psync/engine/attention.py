@@ -4,6 +4,7 @@ A state that is not "synced" always names the file, the machine, the reason and 
 """
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ ORDER: tuple[FileState, ...] = ("halted", "conflict", "error", "missing", "waiti
 
 
 class Reason(NamedTuple):
-    """One entry of the table: the state it stands for, the sentence, and the next action (empty: nothing to do but wait).
+    """One entry of the table: the state it stands for, the sentence, and the next action, which also says so when it is to wait.
 
     ``commands`` follow the action, one or the other of them, ready to be copied into a shell.
     """
@@ -24,6 +25,8 @@ class Reason(NamedTuple):
     action: str
     commands: tuple[str, ...] = ()
 
+
+THIS_MACHINE = "this machine"
 
 REASONS: dict[str, Reason] = {
     "conflict": Reason(
@@ -35,13 +38,30 @@ REASONS: dict[str, Reason] = {
     "open-here": Reason(
         "waiting", "A newer version of “{path}” waits: the file is open on this machine{by}.", "Close the file in that program."
     ),
-    "being-read": Reason("waiting", "“{path}” is being read on this machine; what is new in it is sent afterwards.", ""),
-    "still-written": Reason("waiting", "“{path}” is still being written by a program on this machine.", ""),
-    "fetching": Reason("receiving", "“{path}” is being received.", ""),
+    "being-read": Reason(
+        "waiting",
+        "“{path}” is being read on this machine; what is new in it is sent afterwards.",
+        "Nothing to do: it goes on by itself when all of it has been read.",
+    ),
+    "still-written": Reason(
+        "waiting",
+        "“{path}” is still being written by a program on this machine.",
+        "Nothing to do: it is shared by itself when that program has finished writing.",
+    ),
+    "fetching": Reason(
+        "receiving",
+        "A newer version of “{path}” by {people} is coming in.",
+        "Nothing to do: it is put in place by itself when all of it is here.",
+    ),
+    "sending": Reason(
+        "sending",
+        "“{path}” is on its way to {people}.",
+        "Nothing to do: it goes on by itself while both machines are on. If it lasts, see what p2psync says there.",
+    ),
     "nobody-has-it": Reason(
         "waiting",
         "A newer version of “{path}” by {people} is announced, but no machine that has it is online.",
-        "Switch on a machine of {people}, with p2psync running.",
+        "Switch on {machine} or another machine that has it, with p2psync running; it goes on by itself.",
     ),
     "missing-file": Reason(
         "missing",
@@ -90,14 +110,14 @@ REASONS: dict[str, Reason] = {
         "Bring the shared version back with the first command; only if what stands here now is meant, share it with the second:",
         ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
     ),
-    "bad-name": Reason("error", "{why}", ""),
+    "bad-name": Reason("error", "{why}", "{do}"),
     "name-collision": Reason(
         "error",
         "“{path}” and “{other}” differ only by case or accents; on some machines they would be one file.",
         "Rename one of the two.",
     ),
-    "unreadable": Reason("error", "{why}", ""),
-    "unwritable": Reason("error", "The newer version of “{path}” cannot be written on this machine: {why}.", "{do}"),
+    "unreadable": Reason("error", "{why}", "{do}"),
+    "unwritable": Reason("error", "A newer version of “{path}” waits, for it cannot be put in place on this machine. {why}", "{do}"),
     "in-the-way": Reason(
         "error",
         "The newer version of “{path}” cannot be put in place: something else stands at {location}.",
@@ -130,10 +150,12 @@ REASONS: dict[str, Reason] = {
 
 @dataclass(frozen=True)
 class Attention:
-    """Why one path is not up to date: a code of the table, the facts for its sentence, since when (ms since 1970), and who."""
+    """Why one path is not up to date: a code of the table, the facts for its sentence, since when (ms since 1970; None: not known), and
+    who.
+    """
 
     code: str
-    since_ms: int
+    since_ms: int | None
     facts: dict[str, object] = field(default_factory=dict)
     who: str | None = None
 
@@ -142,18 +164,32 @@ class Attention:
         """The state shown."""
         return REASONS[self.code].state
 
+    @property
+    def machine(self) -> str:
+        """The machine that it is about: this one, unless the facts name another."""
+        return str(self.facts.get("machine", THIS_MACHINE))
+
     def reason(self, **known: object) -> str:
         """The sentence for people; ``known`` adds facts such as the path and the mandate."""
-        return REASONS[self.code].sentence.format_map(_Facts(self.facts | known))
+        return filled(REASONS[self.code].sentence, self.facts | known)
 
-    def action(self, **known: object) -> str | None:
-        """What to do next, or None when there is nothing to do but wait."""
-        return REASONS[self.code].action.format_map(_Facts(self.facts | known)) or None
+    def action(self, **known: object) -> str:
+        """What to do next."""
+        return filled(REASONS[self.code].action, self.facts | known)
 
     def commands(self, **known: object) -> list[str]:
         """The commands that the action speaks of, each ready to be copied into a shell."""
-        quoted = {name: shlex.quote(str(fact)) for name, fact in (self.facts | known).items()}
-        return [command.format_map(_Facts(quoted)) for command in REASONS[self.code].commands]
+        return ready(REASONS[self.code].commands, self.facts | known)
+
+
+def filled(sentence: str, facts: Mapping[str, object]) -> str:
+    """A sentence with its ``{fields}`` filled; what is not known leaves a gap."""
+    return sentence.format_map(_Facts(facts))
+
+
+def ready(commands: tuple[str, ...], facts: Mapping[str, object]) -> list[str]:
+    """Commands with their ``{fields}`` filled, each word quoted for a shell."""
+    return [filled(command, {name: shlex.quote(str(fact)) for name, fact in facts.items()}) for command in commands]
 
 
 class _Facts(dict[str, object]):

@@ -139,6 +139,11 @@ class Roster:
         intros = self.intros.get(device)
         return DeviceIntro.unpack(intros[min(intros)].body) if intros else None
 
+    def machine(self, device: DeviceId) -> str:
+        """How a device is called to people: “Bruno (salon)”; unknown ones by the beginning of their id."""
+        intro = self.intro(device)
+        return f"{intro.person} ({intro.device_name})" if intro else device.hex()[:8]
+
     def invitation(self, invite: InviteId) -> Invitation | None:
         """The invitation with this id, from its own record or from a join that brought it along."""
         known = [*self.invites.values(), *(claims.invitation for claims in self.claims.values())]

@@ -232,8 +232,7 @@ class Applying:
             worked.attention[job.path.text] = self._attention("in-the-way", location=e.facts["path"])
             worked.again[job.path] = EMPTY_AGAIN
         except UserError as e:
-            facts = {"why": e.facts.get("why", e), "do": e.facts.get("action", "")}
-            worked.attention[job.path.text] = self._attention("unwritable", **facts)
+            worked.attention[job.path.text] = self._attention("unwritable", why=e.cause, do=e.action)
             worked.again[job.path] = FAULT_AGAIN
         except P2psyncError:
             worked.again[job.path] = SOON_AGAIN

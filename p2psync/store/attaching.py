@@ -7,6 +7,7 @@ store are refused here, where a person can still choose another one.
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from p2psync.engine.ignore import is_by_work
@@ -138,6 +139,25 @@ def _take_up(books: Books, name: RelPath) -> None:
             if heads.all and paths.get(db, path) is None:
                 disk = path.parts[1:]
                 paths.put(db, PathView(path, disk, None, Agreed(Gone(), heads.refs, frozenset())))
+
+
+COUNTED = 50_000
+"""Files that are counted right after they were attached; whoever attaches more is told that there are more."""
+
+
+def amount(places: Iterable[Path]) -> tuple[int, int, bool]:
+    """How many files are at these places or in these folders, their bytes, and whether all were counted. A look, and no more."""
+    files = size = 0
+    for place in places:
+        found = [str(place)] if not place.is_dir() else (os.path.join(at, name) for at, _, names in os.walk(place) for name in names)
+        for name in found:
+            if files == COUNTED:
+                return files, size, False
+            if not is_by_work(os.path.basename(name)):
+                with suppress(OSError):
+                    status = os.lstat(name)
+                    files, size = files + stat.S_ISREG(status.st_mode), size + status.st_size * stat.S_ISREG(status.st_mode)
+    return files, size, True
 
 
 def detach(books: Books, name: str, by: str) -> list[Record]:

@@ -47,7 +47,8 @@ class Beside:
         wanted = _wanted(job)
         if not wanted:
             return
-        if worked.attention.get(job.path.text) is None:
+        known = worked.attention.get(job.path.text)
+        if known is None or known.code == "fetching":  # what is still to come changes nothing in what there is to choose
             people = sorted({self._person(head) for head in job.heads.all if isinstance(head.state, File)})
             worked.attention[job.path.text] = Attention("conflict", self._books.now_ms(), {"people": " and ".join(people)})
         standing = {copy.digest: copy for copy in copies.of_path(self._books.ledger.read(), job.path)}

@@ -22,7 +22,7 @@ from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath, UserError
+from p2psync.values.errors import BadPath, UserError, parted
 from p2psync.values.names import RelPath, escaped
 
 CHANGING_AGAIN = 0.25
@@ -99,7 +99,7 @@ class Look:
         for location in self._books.locations().values():
             if location.path in where.parents:
                 shown = "/".join((location.name.text, *where.relative_to(location.path).parts))
-                looked.attention[shown] = self._attention("bad-name", why=str(fault)) if os.path.lexists(where) else None
+                looked.attention[shown] = self._attention("bad-name", **_told(fault)) if os.path.lexists(where) else None
 
     def spell(self, path: RelPath) -> Spot:
         """The spot of a path that may be new here: its nearest known folder as the disk spells it, the rest as it travels."""
@@ -168,7 +168,7 @@ class Look:
 
     def _skip(self, location: Location, seen: Skipped, looked: Looked) -> None:
         code = "bad-name" if seen.by_name else "unreadable"
-        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, why=seen.reason)
+        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, **_told(seen.reason))
 
     # ---- the look at single spots
 
@@ -199,7 +199,7 @@ class Look:
             self._note_absent(location, self._attention("missing-root", location=location.root), looked)
             return
         except UserError as e:
-            self._note_absent(location, self._attention("unreadable", why=e), looked)
+            self._note_absent(location, self._attention("unreadable", **_told(e)), looked)
             return
         if location.name in self._absent:  # it is back
             self._absent.discard(location.name)
@@ -254,7 +254,7 @@ class Look:
                 view = views[parts]
                 del notes[view.path]
                 looked.todo.discard(view.path)
-                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", why=why)
+                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **_told(why))
                 looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
 
     def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
@@ -288,7 +288,7 @@ class Look:
             looked.attention[shown] = self._attention("still-written")
             return set()
         if isinstance(seen, Unreadable):
-            looked.attention[shown] = self._attention("unreadable", why=seen.reason)
+            looked.attention[shown] = self._attention("unreadable", **_told(seen.reason))
             looked.again[spot] = UNREADABLE_AGAIN
             return set()
         looked.attention[shown] = looked.attention[spot.path.text] = None
@@ -344,3 +344,9 @@ class Look:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
+
+
+def _told(fault: object) -> dict[str, str]:
+    """What is wrong and what to do, of an error's message."""
+    why, do = parted(str(fault))
+    return {"why": why, "do": do}

@@ -33,6 +33,13 @@ class Preparing:
         Raises:
             BusyFile: what stands there is open. RootGone, FolderGone, LinkInTheWay, DiskFull, CannotWrite, DiskFailing.
         """
+        sealed = self._put_together(path, root, parts, head, state, worked)
+        known = worked.attention.get(path.text)
+        if sealed is None and path in worked.wants and not (known and known.code == "conflict"):
+            worked.attention[path.text] = self._fetching(head)
+        return sealed
+
+    def _put_together(self, path: RelPath, root: Root, parts: tuple[str, ...], head: Head, state: File, worked: Worked) -> Sealed | None:
         db = self._books.ledger.read()
         entry = versions.entry(db, head.ref)
         mtime = entry.mtime_ns if entry else None
@@ -90,4 +97,10 @@ class Preparing:
     def _want(self, path: RelPath, want: Want, worked: Worked) -> None:
         """What is to stand at the path itself is fetched first, then the other versions of a conflict, one by one."""
         worked.wants.setdefault(path, want)
-        worked.attention[path.text] = Attention("fetching", self._books.now_ms())
+
+    def _fetching(self, head: Head) -> Attention:
+        """Who made what is being fetched, and on which machine: what waits for it is on this one."""
+        author, roster = versions.version_of(self._books.ledger.read(), head.ref).device, self._books.roster
+        intro = roster.intro(author)
+        facts: dict[str, object] = {"people": intro.person if intro else author.hex()[:8], "author": roster.machine(author)}
+        return Attention("fetching", self._books.now_ms(), facts)

@@ -33,13 +33,13 @@ _MOST = 64
 class ThisMachineTwice(UserError):
     """This machine was restored from a backup, or is a copy of another one: it no longer knew all that it had recorded in “{mandate}”.
     Nothing is lost or overwritten; what is recorded here now stands beside it. If no other machine works with a copy of this one's state,
-    say so: {command}. If one does, stop p2psync on one of the two, move its state directory away, and subscribe there with a new ticket.
+    say so ({command}); if one does, stop p2psync on one of the two, move its state directory away, and subscribe there with a new ticket.
     """
 
 
 class OtherMachineTwice(UserError):
-    """The machine of {person} was restored from a backup, or exists twice, in “{mandate}”. Nothing of what it recorded is lost or
-    overwritten. Ask {person} to answer the question that p2psync shows there.
+    """The machine of {machine} was restored from a backup, or exists twice, in “{mandate}”. Nothing of what it recorded is lost or
+    overwritten. Ask {machine} to answer the question that p2psync shows there.
     """
 
 
@@ -187,7 +187,7 @@ def questions(books: Books) -> list[UserError]:
     return [
         ThisMachineTwice(mandate=mandate, command=command)
         if device == books.keys.device
-        else OtherMachineTwice(person=escaped(person), mandate=mandate)
+        else OtherMachineTwice(machine=escaped(person), mandate=mandate)
         for device, person in open_questions(books).items()
     ]
 

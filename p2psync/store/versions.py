@@ -109,6 +109,12 @@ def _with_knowledge(db: sqlite3.Connection, heads: list[Head]) -> list[Head]:
     return [replace(head, passed_over=any(known_to(head, other) for other in heads)) for head in heads]
 
 
+def is_gone(db: sqlite3.Connection, path: RelPath) -> bool:
+    """Whether the journal says that nothing is at ``path`` any more."""
+    found = heads(db, path)
+    return bool(found.all) and isinstance(found.winner.state, Gone)
+
+
 def is_live(db: sqlite3.Connection, path: RelPath) -> bool:
     """Whether the journal says that something is at ``path``."""
     found = heads(db, path)
@@ -186,6 +192,47 @@ def history(db: sqlite3.Connection, path: RelPath | None) -> list[Version]:
         f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record {where} ORDER BY e.n DESC", values
     )
     return [Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13])) for row in rows]
+
+
+def latest(db: sqlite3.Connection, path: RelPath, most: int) -> list[Version]:
+    """The last ``most`` entries about ``path`` and what is below it, and about attaching what it is in, newest accepted first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS}, r.device, r.time_ms, e.head FROM entries e JOIN records r ON r.id = e.record WHERE {_ABOUT}"
+        " ORDER BY e.n DESC LIMIT ?",
+        (*_about(path), most),
+    )
+    return [Version(*_entry(row[:11]), DeviceId(row[11]), row[12], bool(row[13])) for row in rows]
+
+
+def how_many(db: sqlite3.Connection, path: RelPath) -> int:
+    """How many entries ``latest`` would give in all."""
+    return int(db.execute(f"SELECT count(*) FROM entries e WHERE {_ABOUT}", _about(path)).fetchone()[0])
+
+
+def last_number(db: sqlite3.Connection, path: RelPath) -> int:
+    """After how many entries the journal last said something about ``path`` or what is below it."""
+    row = db.execute(
+        "SELECT coalesce(max(n), 0) FROM entries WHERE path = ? OR (path > ? AND path < ?)", (path.text, path.text + "/", path.text + "0")
+    ).fetchone()
+    return int(row[0])
+
+
+_ABOUT = "(e.path = ? OR (e.path > ? AND e.path < ?) OR (e.path = ? AND e.attaches = 1))"
+
+
+def _about(path: RelPath) -> tuple[str, str, str, str]:
+    return path.text, path.text + "/", path.text + "0", path.top
+
+
+def parents(db: sqlite3.Connection, refs: Iterable[Ref]) -> dict[Ref, tuple[Ref, ...]]:
+    """What each of these entries supersedes, which only the signed records say."""
+    wanted = list(refs)
+    said: dict[RecordId, list[Entry | None]] = {}
+    for record in {ref.record for ref in wanted}:
+        row = db.execute("SELECT raw FROM records WHERE id = ?", (record,)).fetchone()
+        said[record] = entries_of(Record.parse(row[0]).body) if row else []
+    found = {ref: said[ref.record][ref.index] if ref.index < len(said[ref.record]) else None for ref in wanted}
+    return {ref: entry.parents for ref, entry in found.items() if entry is not None}
 
 
 def version_of(db: sqlite3.Connection, ref: Ref) -> Version:

@@ -109,7 +109,7 @@ class Work:
             try:
                 self._make_place(name, attached[name])
             except (UserError, RootGone) as e:
-                worked.attention[name.text] = self._attention("unwritable", why=e, do="")
+                worked.attention[name.text] = self._attention("unwritable", why=e.cause, do=e.action)
                 continue
             fresh.add(name)
             worked.todo |= set(versions.live_paths(db, name)) | {name}

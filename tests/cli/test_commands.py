@@ -401,7 +401,8 @@ def test_ticket_shows_what_the_daemon_found(daemon, p2psync) -> None:
         "Made         9 Sep 2001",
         "Good until   9 Sep 2001 (EXPIRED)",
         "Uses         1",
-        "Protection   none",
+        "Protection   whoever has this file can use it: keep it to yourself, and erase it",
+        "             once it is used",
         "Addresses    10.0.0.2:22088, [fe80::1]:22088",
         "Ticket id    0123",
     ]
@@ -449,8 +450,9 @@ def test_wait_until_everybody_agrees(daemon, p2psync) -> None:
 
 
 def test_wait_runs_out_of_time_with_5_and_says_what_it_waits_for(daemon, p2psync) -> None:
-    daemon.answers["/v1/wait"] = {"agreed": False, "waiting_for": ["Bernard lacks a.cre.", "Claire lacks b.cre."]}
+    waiting = [("Bernard lacks a.cre.", "Wait."), ("Claire lacks b.cre.", "")]
+    daemon.answers["/v1/wait"] = {"agreed": False, "waiting_for": [], "waiting": [{"reason": why, "action": do} for why, do in waiting]}
     said = p2psync("wait", "--timeout", "0")
     assert said.code == 5
-    assert "  → Bernard lacks a.cre.\n  → Claire lacks b.cre.\n" in said.out
+    assert "  Bernard lacks a.cre.\n  → Wait.\n  Claire lacks b.cre.\n" in said.out
     assert daemon.acts == [("/v1/wait", {"mandate": None, "timeout_s": 0})]

@@ -68,7 +68,7 @@ def mute(tmp_path: Path) -> Iterator[Any]:
 
 def test_the_commands_are_those_of_the_contract(p2psync) -> None:
     contract = """run status create attach detach share mandates invite promote ticket subscribe participants conflicts resolve history
-        restore wait confirm"""
+        restore wait confirm why doctor"""
     assert set(COMMANDS) == set(contract.split())
     said = p2psync("--help")
     assert said.code == 0
@@ -81,7 +81,7 @@ def test_the_commands_are_those_of_the_contract(p2psync) -> None:
     [
         [],
         ["frobnicate"],
-        ["doctor"],
+        ["doctor", "Dupont"],
         ["attach", "Dupont"],
         ["status", "--frobnicate"],
         ["status", "--js"],
@@ -264,7 +264,10 @@ def test_a_full_disk_behind_the_output_is_a_sentence(daemon, buffered: str) -> N
     with open("/dev/full", "w") as full:
         said = finish(start("status", stdout=full, env={"PYTHONUNBUFFERED": buffered}))
     assert said.code == 1
-    assert said.err == "p2psync: What there was to say could not be written: no space left on device.\n"
+    assert (
+        said.err
+        == "p2psync: What there was to say could not be written: no space left on device. Make room, or have it written elsewhere.\n"
+    )
 
 
 def test_an_old_terminal_gets_what_it_can_show(daemon) -> None:

@@ -139,8 +139,11 @@ def test_long_and_hostile_texts_stay_inside_the_lines() -> None:
 
 
 def test_what_needs_a_person() -> None:
-    assert not needs_person(status(mandate(item("waiting"), item("missing"), item("error"))))
+    assert not needs_person(status(mandate(item("waiting"), item("receiving"), item("sending"))))
+    assert needs_person(status(mandate(item("missing"))))
+    assert needs_person(status(mandate(item("error"))))
     assert needs_person(status(mandate(), mandate(item("synced"), item("conflict"))))
     assert needs_person(status(mandate(item("halted"))))
     assert needs_person(status(mandate(conflicts=1)))
-    assert not needs_person(status(problems=[{"code": "x", "message": "y", "action": "z"}]))
+    assert not needs_person(status(problems=[{"code": "x", "message": "y", "action": "z", "person": False}]))
+    assert needs_person(status(problems=[{"code": "x", "message": "y", "action": "z", "person": True}]))

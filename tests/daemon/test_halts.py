@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2psync.daemon.acts import NothingHalted, OtherFolder
+from p2psync.daemon.attachments import NothingHalted, OtherFolder
 from p2psync.store import vanishing
 from p2psync.store.look import ABSENT_AGAIN
 from tests.lan.desks import fast_place

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2psync.daemon import acts, status
+from p2psync.daemon import status, waiting
 from p2psync.daemon.news import News
 from p2psync.engine import messages as m
 from p2psync.engine.attention import Attention
@@ -96,6 +96,24 @@ async def test_a_file_whose_name_cannot_be_shared_keeps_nobody_waiting(lan: Lan,
         assert (await anna.wait(20))["agreed"] and (await bruno.wait(20))["agreed"]
 
 
+async def test_what_cannot_be_read_and_is_nobodys_keeps_nobody_waiting(lan: Lan, autojump_clock: MockClock) -> None:
+    """It is tried again every half minute, and nobody is busy with it meanwhile."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await agreeing(anna, bruno)
+        anna.write("Belege/scan.pdf", "scan")
+        (anna.place / "Belege/link").symlink_to("scan.pdf")
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Belege")])
+        await until(lambda: bruno.reads(f"{BOOKS}/Belege/scan.pdf") == "scan")
+        assert anna.mandate().attention["Belege/link"].code == "unreadable"
+        assert (await anna.wait(20))["agreed"] and (await bruno.wait(20))["agreed"]
+        (anna.place / "Belege/link").unlink()
+        anna.write("Belege/link", "a file by now")
+        await until(lambda: bruno.reads(f"{BOOKS}/Belege/link"))
+        assert not anna.mandate().attention
+
+
 async def test_who_has_just_come_is_waited_for_and_who_does_not_speak_is_not_for_ever(lan: Lan, autojump_clock: MockClock) -> None:
     anna = lan.machine("Anna")
     bruno = lan.machine("Bruno", peers=(anna,))
@@ -108,7 +126,7 @@ async def test_who_has_just_come_is_waited_for_and_who_does_not_speak_is_not_for
             await until(lambda: anna.office.links)
             said = await anna.wait(3)
             assert not said["agreed"] and "come online" in said["waiting_for"][0]
-            assert (await anna.wait(acts.MEETING_S))["agreed"]
+            assert (await anna.wait(waiting.MEETING_S))["agreed"]
         puppet.close()
 
 
@@ -132,16 +150,16 @@ async def test_the_status_is_quick_while_ten_thousand_files_come_in(lan: Lan, au
         await mandate.counted()
         took = []
         for _ in range(3):
-            since = time.perf_counter()
+            since = time.thread_time()
             said = status.status(bruno.office)
-            took.append(time.perf_counter() - since)
+            took.append(time.thread_time() - since)
         (shown,) = [a for a in said["mandates"][0]["attachments"] if a["name"] == "Belege"]
         assert shown["state"] == "receiving" and len(shown["attention"]) == status.MOST_NOTICES
         assert min(took) < 0.1
-        since = time.perf_counter()
+        since = time.thread_time()
         for _ in range(100):
             mandate.changed()
-        assert time.perf_counter() - since < 0.1
+        assert time.thread_time() - since < 0.1
 
 
 def _want(number: int) -> Want:

@@ -317,8 +317,12 @@ class Machine:
 
     async def status(self) -> dict[str, Any]:
         """GET the status."""
+        return await self.get("/v1/status")
+
+    async def get(self, path: str, **query: str) -> dict[str, Any]:
+        """GET something else."""
         caller = Caller(os.getuid(), os.getgid(), os.getpid(), getpass.getuser())
-        reply = await self.control.handle(Request("GET", "/v1/status", {}, {}, caller))
+        reply = await self.control.handle(Request("GET", path, query, {}, caller))
         assert isinstance(reply, Reply) and isinstance(reply.body, dict)
         return dict(reply.body)
 

@@ -355,7 +355,7 @@ def test_what_a_reader_changes_is_shown_and_stays_there(story: Story) -> None:
         story.rita.until("says so", lambda: story.rita.attention(D).get("books/new.txt", {}).get("code") == "reader-new")
         assert (story.anna.place / "books/cash.txt").read_bytes() == was
         assert not (story.anna.place / "books/new.txt").exists()
-        assert "not shared" in story.rita.does("status")
+        assert "not shared" in story.rita.does("status", code=4)
     finally:
         (mine.parent / "new.txt").unlink(missing_ok=True)
         mine.write_bytes(was)
@@ -597,7 +597,7 @@ def test_a_network_interface_that_is_not_there(tmp_path: Path) -> None:
     desk = Desk("Dora", tmp_path / "dora").start("--interface", "eth99", "--no-mdns").answers()
     try:
         found = desk.until("a problem", lambda: [p for p in desk.status()["problems"] if p["code"] == "interface-missing"])
-        assert "“eth99”" in found[0]["message"] and "Plug it in" in found[0]["message"]
+        assert "“eth99”" in found[0]["message"] and "Plug it in" in found[0]["action"]
         assert "Problem: " in desk.does("status")
     finally:
         desk.stop()

@@ -22,6 +22,8 @@ _MORE = (
     ("use", "State"),
 )
 
+_PROTECTIONS = {"none": "whoever has this file can use it: keep it to yourself, and erase it once it is used"}
+
 
 def declare(parser: ArgumentParser) -> None:
     """FILE.crsync [--json]."""
@@ -54,7 +56,7 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Uses", str(facts.get("uses", 1))
     for key, label in _MORE:
         if facts.get(key):
-            yield label, _said(facts[key])
+            yield label, _PROTECTIONS.get(str(facts[key]), _said(facts[key])) if key == "protection" else _said(facts[key])
 
 
 def _said(value: object) -> str:

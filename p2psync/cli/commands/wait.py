@@ -7,7 +7,8 @@ from argparse import ArgumentParser, Namespace
 from p2psync.cli import exits
 from p2psync.cli.arguments import seconds, take_mandate
 from p2psync.cli.client import Daemon
-from p2psync.cli.say import hint, say
+from p2psync.cli.say import paragraph, say
+from p2psync.cli.states import what_to_do
 
 SUMMARY = "wait until everybody who is online has the same versions"
 
@@ -31,5 +32,6 @@ def perform(daemon: Daemon, args: Namespace) -> int:
             return exits.DONE
         if time.monotonic() >= until:
             say("Not everybody has the same versions yet.")
-            say(line for reason in answer.get("waiting_for", ()) for line in hint(reason, "  "))
+            for one in answer.get("waiting") or [{"reason": reason} for reason in answer.get("waiting_for", ())]:
+                say([*paragraph(str(one["reason"]), "  "), *what_to_do(one, "  ")])
             return exits.TIMED_OUT
