@@ -1,11 +1,13 @@
 """What people do with the attachments of a mandate: put files and folders in, take them out, let a halt go on."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from p2psync.store import attaching
+from p2psync.store import attaching, resuming
+from p2psync.store.spots import Spot
 from p2psync.values.amounts import amount
 from p2psync.values.errors import UserError
 from p2psync.values.names import RelPath, escaped
@@ -13,6 +15,12 @@ from p2psync.values.names import RelPath, escaped
 if TYPE_CHECKING:
     from p2psync.daemon.mandate import Mandate
     from p2psync.daemon.office import Office
+
+
+class OtherFolder(UserError):
+    """{location} holds other files than it did, which p2psync does not replace; nothing was changed. Move that folder away, put an empty
+    one in its place, and say this once more.
+    """
 
 
 class NothingHalted(UserError):
@@ -62,17 +70,34 @@ async def detach(office: "Office", mandate: "Mandate", name: str, by: str) -> di
     return {"message": f"“{name}” is detached from “{mandate.books.name}” for everybody; nothing was deleted on any disk.{where}"}
 
 
+def bring_back(mandate: "Mandate", name: RelPath) -> set[RelPath]:
+    """What vanished or went back in a halted attachment was not meant: the paths to decide about. Raises: OtherFolder."""
+    location = mandate.books.locations()[name]
+    if location.halted == "root-differs":
+        raise OtherFolder(location=escaped(str(location.path)))
+    found = mandate.work.setbacks.bring_back(location)
+    return found if location.single else found | mandate.look.bring_back(name)
+
+
+def _confirm(mandate: "Mandate", name: RelPath) -> set[Spot]:
+    location = mandate.books.locations()[name]
+    spots = set() if location.single else mandate.look.confirm(name)
+    mandate.retry(mandate.work.setbacks.confirm(location))
+    return spots
+
+
 async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     """Go on after a halt: what vanished was meant to be deleted."""
     halted = {n for n, location in mandate.books.locations().items() if location.halted}
     chosen = halted if name == "halt" else {n for n in halted if n.text == name}
+    if not chosen and name == "machine" and mandate.books.keys.device in resuming.open_questions(mandate.books):
+        await mandate.between_rounds(lambda: mandate.note_new([resuming.answer(mandate.books)]))
+        return {"message": f"Confirmed: one machine works with these keys in “{mandate.books.name}”; the others are told."}
     if not chosen:
         raise NothingHalted(name=escaped(name), mandate=escaped(mandate.books.name))
     for one in chosen:
-        spots = await mandate.between_rounds(lambda one=one: mandate.look.confirm(one))  # type: ignore[misc]
+        spots = await mandate.between_rounds(partial(_confirm, mandate, one))
         mandate.look_at(spots)
         mandate.look_over({one})
     shown = ", ".join(f"“{one}”" for one in sorted(chosen))
-    return {
-        "message": f"Confirmed: the files that vanished from {shown} are deleted for everybody; their last versions stay in the history."
-    }
+    return {"message": f"Confirmed: {shown} is for everybody as it is here; the versions before stay in the history."}

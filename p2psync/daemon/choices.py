@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2psync.daemon import attachments
 from p2psync.daemon.recalling import recall
 from p2psync.edge.http import Download
 from p2psync.store import resolving, retaining, versions
@@ -114,10 +115,10 @@ async def restore(mandate: "Mandate", name: str, version: str | None, by: str) -
 
     halted = next((n for n, location in mandate.books.locations().items() if n.text == name and location.halted), None)
     if halted is not None and version is None:
-        mandate.retry(await mandate.between_rounds(lambda: mandate.look.bring_back(halted)))
+        mandate.retry(await mandate.between_rounds(partial(attachments.bring_back, mandate, halted)))
         mandate.attention.pop(halted.text, None)  # it is halted no more, though not all of it may be there yet
         mandate.look_over({halted})
-        return {"message": f"What vanished from “{name}” is brought back on this machine."}
+        return {"message": f"“{name}” is brought back on this machine to what is shared."}
 
     if version is not None:
         await recalled(mandate, name, version)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2psync.engine.retention import DEFAULT, Policy
-from p2psync.store.places import default_home, default_socket
+from p2psync.store.places import default_home, default_socket, default_witness
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
 
@@ -25,7 +25,7 @@ class Config:
 
     ``listen`` is (address or None for the addresses of the interfaces, port; port 0: any free one); ``interfaces`` are names, None for
     every real LAN interface; ``peers`` are (host, port); ``folders`` is where the folders of new mandates go; ``group`` may use the socket;
-    ``keep`` is how long old versions are kept.
+    ``keep`` is how long old versions are kept; ``witness`` is the folder outside ``home`` that tells when that one is a restored copy.
     """
 
     home: Path
@@ -37,6 +37,7 @@ class Config:
     folders: Path
     group: str | None = None
     keep: Policy = DEFAULT
+    witness: Path | None = None
 
     @property
     def only_host(self) -> str | None:
@@ -72,6 +73,7 @@ class Config:
             folders=Path(os.path.abspath(environ.get("P2PSYNC_FOLDERS") or Path(environ.get("HOME") or "/") / "p2psync")),
             group=environ.get("P2PSYNC_GROUP") or None,
             keep=Policy.parse(keep or environ.get("P2PSYNC_KEEP") or "30d,1y,10y"),
+            witness=default_witness(environ, home),
         )
 
 

@@ -105,6 +105,22 @@ class Conversation:
             self._asked_at = trio.current_time()
             self.peer.say(m.Want(self.handle, tuple(ranges[: m.MAX_LOGS])))
 
+    def ask_again(self) -> None:
+        """Our own log was left, perhaps earlier than where it ended: ask for what it lacks now."""
+        for log in [log for log in self._asked if log[0] == self.mandate.books.keys.device]:
+            del self._asked[log]
+        self.ask()
+
+    def _ask_own(self, heads: m.Heads) -> None:
+        """If the peer holds more of the log that we write than we do, or something else, ask for all of it: where do we differ?"""
+        books = self.mandate.books
+        for head in heads.logs:
+            log = (head.device, head.incarnation)
+            if log == books.own_log and books.journal.at(log, head.seq) != head.id:
+                self._asked[log] = head.seq
+                self._asked_at = trio.current_time()
+                self.peer.say(m.Want(self.handle, (m.LogRange(*log, 1, head.seq),)))
+
     def is_asked(self, log: Log, seq: int) -> bool:
         """Whether this peer has been asked for that log up to ``seq``, and is expected to answer."""
         return not self._mute and self._asked.get(log, 0) >= seq
@@ -165,6 +181,8 @@ class Conversation:
         first = not self.theirs
         self.theirs = {(head.device, head.incarnation): head.seq for head in heads.logs}
         self._asked.clear()
+        self._ask_own(heads)
+        self.mandate.notice_fork(self.device, heads)
         self.ask()
         ours = self.mandate.books.journal.ends
         lacks = any(self.theirs.get(log, 0) < end.seq for log, end in ours.items())

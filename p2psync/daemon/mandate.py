@@ -21,7 +21,7 @@ from p2psync.engine.hello import Gate
 from p2psync.engine.ignore import database_of, halves_of
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import addresses, figures, listings, versions
+from p2psync.store import addresses, figures, listings, resuming, reuniting, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Accepted, Books
 from p2psync.store.jobs import Worked
@@ -338,17 +338,48 @@ class Mandate:
             raise
         self.well("recording")
         self.after(accepted.new, accepted.touched, source)
+        await self._own_log_elsewhere(accepted)
+        for record in accepted.new:
+            if record.kind == Kind.RESUME:  # which says how things are, and is shown by itself
+                self.well(f"twice {record.device.hex()}")
         for sender, why in accepted.alarms:
             if isinstance(sender, Conversation):
                 sender.peer.cut(BadRecord(why=why))
         for forked in accepted.forks:
-            self.troubled(f"twice {forked.device.hex()}", self._twice(forked.device))
+            if self.books.journal.at(forked.log, forked.seq) is None:  # it was our own, and has given way
+                continue
+            self._troubled_twice(forked.device)
         if accepted.full:
             self.troubled("full", MandateFull(mandate=escaped(self.books.name), why=accepted.full[0]))
         return accepted
 
-    def _twice(self, device: DeviceId) -> MachineTwice:
-        return MachineTwice(person=self.person(device), machine=self.machine(device), mandate=escaped(self.books.name))
+    async def _own_log_elsewhere(self, accepted: Accepted) -> None:
+        """Others hold more of our own log than we did, or something else: it is not ours alone, and is left (store/resuming)."""
+
+        forks = [record for record in accepted.forks if record.device == self.books.keys.device]
+        if forks or any(record.log == self.books.own_log for record in accepted.new):
+            forked = min(forks, key=lambda record: record.seq, default=None)
+            await self.between_rounds(lambda: self.note_new(resuming.leave_log(self.books, forked)))
+            for conversation in self.conversations:
+                conversation.ask_again()
+            self.look_over(set(self.books.locations()))
+        if reuniting.has_forgotten(self.books) and accepted.touched:
+            self.retry(await self.between_rounds(partial(self._reunite, accepted.touched)))
+
+    def notice_fork(self, peer: DeviceId, heads: m.Heads) -> None:
+        """A peer says that another record than the one that we hold stands in its own log: it exists twice, or was restored."""
+        for head in heads.logs:
+            if head.device == peer and self.books.journal.at((peer, head.incarnation), head.seq) not in (None, head.id):
+                self._troubled_twice(peer)
+
+    def _troubled_twice(self, device: DeviceId) -> None:
+        error = MachineTwice(person=self.person(device), machine=self.machine(device), mandate=escaped(self.books.name))
+        self.troubled(f"twice {device.hex()}", error)
+
+    def _reunite(self, touched: set[RelPath]) -> set[RelPath]:
+        records, settled = reuniting.reunite(self.books, touched)
+        self.note_new(records)
+        return settled
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that blocks, in a thread that reads what was committed and nothing older."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from p2psync.daemon.troubles import Troubles
 from p2psync.engine.attention import THIS_MACHINE
 from p2psync.engine.concerns import CONCERNS, told
+from p2psync.store import resuming
 from p2psync.store.space import SpaceShort, said
 from p2psync.values.errors import UserError
 from p2psync.values.names import escaped
@@ -32,6 +33,7 @@ def problems(office: "Office") -> list[dict[str, Any]]:
     found += [row | {"person": True} for row in _errors(office.refusals)]
     for mandate in office.mandates.values():
         found += list(_errors(mandate.troubles, mandate.books.name))
+        found += [_question(error, mandate.books.name) for error in resuming.questions(mandate.books)]
         found += list(_contested(mandate))
     for invite, joining in office.joinings.items():
         ticket = joining.ticket
@@ -65,6 +67,13 @@ def _room(office: "Office", error: UserError) -> dict[str, str]:
         " with shorter spans (p2psync run --keep 30d,1y,10y)."
     )
     return {"action": action}
+
+
+def _question(error: UserError, mandate: str) -> dict[str, Any]:
+    """What a machine that was restored or copied asks."""
+    machine = str(error.facts.get("machine", THIS_MACHINE))
+    said = {"code": error.code, "message": error.cause, "action": error.action, "commands": []}
+    return said | {"machine": machine, "mandate": mandate, "file": None, "since": None, "person": True}
 
 
 def _text(error: UserError, fact: str) -> str | None:

@@ -39,6 +39,7 @@ from p2psync.engine.beacon import ENTROPY, announcement
 from p2psync.store.faults import writing
 from p2psync.store.home import Home
 from p2psync.store.lock import HomeLock
+from p2psync.store.witness import Witness
 from p2psync.values.errors import P2psyncError, PeerError, UserError
 from p2psync.values.names import InviteId, escaped
 
@@ -117,7 +118,7 @@ async def _run(config: Config, last_resort: LastResort) -> None:
     with writing(config.home):
         config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with HomeLock(config.home):
-        home = Home(config.home, Office.now_ms)
+        home = Home(config.home, Office.now_ms, witness=Witness.here(config.witness) if config.witness else None)
         async with trio.open_nursery() as nursery:
             stop = trio.Event()
             await nursery.start(_signals, stop, last_resort)

@@ -111,6 +111,28 @@ REASONS: dict[str, Reason] = {
         " purpose, delete them for everybody with the second:",
         ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
     ),
+    "root-differs": Reason(
+        "halted",
+        "{location} is not the folder that it was, and {count} of {total} files in it are others than those of “{path}”; nothing of it was"
+        " shared.",
+        "Put the right folder back there, or an empty one, into which “p2psync restore” then brings the files; only if this one is meant,"
+        " share what is in it:",
+        ("p2psync confirm {mandate} {path}",),
+    ),
+    "older-copies": Reason(
+        "halted",
+        "{count} of {total} files in “{path}” became older or empty at once on this machine (a backup that was put back?); that was not"
+        " shared.",
+        "Bring the shared versions back with the first command; only if what stands here now is meant, share it with the second:",
+        ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
+    ),
+    "older-copy": Reason(
+        "halted",
+        "“{path}” became older or empty on this machine, and {count} of {total} files at once (a backup that was put back?); that was not"
+        " shared.",
+        "Bring the shared version back with the first command; only if what stands here now is meant, share it with the second:",
+        ("p2psync restore {mandate} {path}", "p2psync confirm {mandate} {path}"),
+    ),
     "bad-name": Reason("error", "{why}", "{do}"),
     "name-collision": Reason(
         "error",

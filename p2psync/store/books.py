@@ -4,6 +4,7 @@ Everything here blocks and may be called from any thread. What is accepted or re
 may it be told to anybody.
 """
 
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -16,10 +17,11 @@ from p2psync.engine.membership import Member, Roster
 from p2psync.engine.parking import Parking
 from p2psync.engine.rules import Verdict
 from p2psync.store import keyring, locations, paths, versions
-from p2psync.store.journal import Early, End, Forked, Journal, Log, Past
+from p2psync.store.journal import Early, End, Forked, Journal, Log, Past, past_of
 from p2psync.store.ledger import Ledger
 from p2psync.store.locations import Location
 from p2psync.store.vault import Vault
+from p2psync.store.witness import Seen, Witness
 from p2psync.values.acts import Role
 from p2psync.values.entry import MAX_ENTRIES, Entry, Op, entries_of
 from p2psync.values.errors import Malformed, PeerError, UserError
@@ -91,15 +93,27 @@ class _Pending:
     roster: Roster | None
     made: list[tuple[Record, Past]] = field(default_factory=list)
     ends: dict[Log, End] = field(default_factory=dict)
+    rewound: bool = False
 
 
 class Books:
-    """The books kept in the directory ``state``, on behalf of the device ``keys``; ``now_ms`` tells the wall clock."""
+    """The books kept in the directory ``state``, on behalf of the device ``keys``; ``now_ms`` tells the wall clock, ``nonce`` gives
+    random bytes, and the ``witness`` is told how far the own log goes.
+    """
 
-    def __init__(self, state: Path, keys: DeviceKeys, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        keys: DeviceKeys,
+        now_ms: Callable[[], int],
+        nonce: Callable[[int], bytes] = os.urandom,
+        witness: Witness | None = None,
+    ) -> None:
         self.state = state
         self.keys = keys
         self.now_ms = now_ms
+        self.nonce = nonce
+        self._witness = witness
         self.secret = keyring.load_mandate(state / "secret")
         self.mandate = self.secret.mandate
         self.ledger = Ledger(state / "ledger.db")
@@ -183,6 +197,11 @@ class Books:
         """What the journal says is attached: name → ATTACH_FILE or ATTACH_FOLDER."""
         return versions.attachments(self.ledger.read())
 
+    @property
+    def own_log(self) -> Log:
+        """The log that this machine writes."""
+        return self.keys.device, self.secret.incarnation
+
     # ---- writing down
 
     @contextmanager
@@ -206,8 +225,15 @@ class Books:
         self._roster = pending.roster
         for record, past in pending.made:
             self.journal.appended(record, past)
-        if pending.made:
+        if pending.rewound:
+            self._roster = None
+            self.journal.reload()
+            self._reload()
+        elif pending.made:
             self._mark_position()
+        if self._witness is not None and any(record.log == self.own_log for record, _ in pending.made):
+            end = self.journal.ends[self.own_log]
+            self._witness.note(self.mandate, self.keys.device, Seen(self.secret.incarnation, end.seq, end.id))
 
     def record(self, entries: Sequence[Entry]) -> list[tuple[Record, list[Entry]]]:
         """Sign and keep ``entries`` in as few records as they need; returns each record with its entries."""
@@ -227,6 +253,13 @@ class Books:
             record, past = self.journal.compose(self.keys.signing, self.secret.incarnation, kind, body, self.now_ms(), pending.ends)
             self._insert(db, record, past, pending)
         return record
+
+    def rewound(self, log: Log, seq: int) -> None:
+        """From within ``writing``: the records of ``log`` after the one with this number were taken out of the journal."""
+        assert self._pending is not None
+        row = self._pending.db.execute("SELECT id FROM records WHERE device = ? AND incarnation = ? AND seq = ?", (*log, seq)).fetchone()
+        self._pending.ends[log] = End(seq, RecordId(row[0]), past_of(self._pending.db, RecordId(row[0]))[2])
+        self._pending.rewound = True
 
     def accept(self, raws: Iterable[bytes], owner: Hashable = None) -> Accepted:
         """Take records from another member: each is verified, judged and kept, or left out.

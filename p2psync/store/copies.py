@@ -48,6 +48,11 @@ def forget(db: sqlite3.Connection, ref: Ref) -> None:
     db.execute("DELETE FROM copies WHERE record = ? AND idx = ?", (ref.record, ref.index))
 
 
+def rename(db: sqlite3.Connection, old: RecordId, new: RecordId) -> None:
+    """What the record ``old`` said, ``new`` says from now on."""
+    db.execute("UPDATE copies SET record = ? WHERE record = ?", (new, old))
+
+
 def copy_name(name: str, person: str, time_ms: int, attempt: int = 1) -> str:
     """The name of a conflict copy: ``Bilan (Marie, 2026-11-24 14.05).xlsx``, with a number when that is taken."""
     stem, dot, ending = name.rpartition(".")

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2psync.engine.invitation import introduce, make_join
-from p2psync.store import keyring
+from p2psync.store import keyring, resuming
 from p2psync.store.books import Books
 from p2psync.store.faults import reading, writing
 from p2psync.store.keyring import MandateSecret
 from p2psync.store.mandatefolder import make_folder
 from p2psync.store.savefile import save, sync_parent
+from p2psync.store.witness import Witness
 from p2psync.values.acts import Genesis
 from p2psync.values.errors import Malformed, UserError
 from p2psync.values.keys import DeviceKeys, Secret, commitment
@@ -54,10 +55,16 @@ class Joining:
 
 
 class Home:
-    """The state directory ``path``, made when it is missing; ``now_ms`` tells the wall clock, ``nonce`` gives random bytes."""
+    """The state directory ``path``, made when it is missing; ``now_ms`` tells the wall clock, ``nonce`` gives random bytes.
 
-    def __init__(self, path: Path, now_ms: Callable[[], int], nonce: Callable[[int], bytes] = os.urandom) -> None:
+    The ``witness`` tells a state directory that was restored or copied, where there is one.
+    """
+
+    def __init__(
+        self, path: Path, now_ms: Callable[[], int], nonce: Callable[[int], bytes] = os.urandom, witness: Witness | None = None
+    ) -> None:
         self.path = path
+        self._witness = witness
         self._now_ms = now_ms
         self._nonce = nonce
         with writing(path):
@@ -91,7 +98,10 @@ class Home:
 
     def open(self, state: Path) -> Books:
         """Open the books in one of these directories."""
-        return Books(state, self.keys, self._now_ms)
+        books = Books(state, self.keys, self._now_ms, self._nonce, self._witness)
+        if books.journal.ends:
+            resuming.recognise(books, self._witness)
+        return books
 
     def found(self, name: str, person: str, device_name: str, platform: str, folder: Path) -> Books:
         """Found a new mandate, local to this machine, of which this device is the owner."""

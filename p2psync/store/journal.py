@@ -67,12 +67,18 @@ class Journal:
             "SELECT device, incarnation, seq, id, past FROM records r"
             " WHERE seq = (SELECT max(seq) FROM records s WHERE s.device = r.device AND s.incarnation = r.incarnation)"
         )
-        self.ends = {(DeviceId(d), i): End(seq, RecordId(id_), _unpack_past(past)) for d, i, seq, id_, past in rows}
+        self.ends = {(DeviceId(d), i): End(seq, RecordId(id_), unpack_past(past)) for d, i, seq, id_, past in rows}
         self._moves += 1
 
     def knows(self, db: sqlite3.Connection, record: RecordId) -> bool:
         """Whether the record is in the journal."""
         return db.execute("SELECT 1 FROM records WHERE id = ?", (record,)).fetchone() is not None
+
+    def at(self, log: Log, seq: int) -> RecordId | None:
+        """The record that stands at this place, or None."""
+        query = "SELECT id FROM records WHERE device = ? AND incarnation = ? AND seq = ?"
+        row = self.ledger.read().execute(query, (*log, min(seq, MAX_NUMBER))).fetchone()
+        return None if row is None else RecordId(row[0])
 
     def fits(self, db: sqlite3.Connection, record: Record) -> Past | Early | None:
         """The causal past of a record that comes next in its log, itself included; None when it is known already.
@@ -95,7 +101,7 @@ class Journal:
                 return Early(record, needed)
             if needed == record.prev and (DeviceId(row[1]), row[2], row[3] + 1) != (*record.log, record.seq):
                 raise Unfit()
-            merge(past, _unpack_past(row[0]))
+            merge(past, unpack_past(row[0]))
         past[record.log] = record.seq
         return past
 
@@ -143,7 +149,7 @@ class Journal:
         """All records of these kinds, in the order of acceptance, each with its past."""
         marks = ",".join("?" * len(kinds))
         rows = self.ledger.read().execute(f"SELECT raw, past FROM records WHERE kind IN ({marks}) ORDER BY n", kinds)
-        return [(Record.parse(raw), _unpack_past(past)) for raw, past in rows]
+        return [(Record.parse(raw), unpack_past(past)) for raw, past in rows]
 
     def get(self, record: RecordId) -> Record | None:
         """One record, or None."""
@@ -193,7 +199,7 @@ def merge(into: Past, other: Past) -> None:
 def past_of(db: sqlite3.Connection, record: RecordId) -> tuple[Log, int, Past]:
     """Where a record that is in the journal stands, and all that its author knew."""
     device, incarnation, seq, past = db.execute("SELECT device, incarnation, seq, past FROM records WHERE id = ?", (record,)).fetchone()
-    return (DeviceId(device), incarnation), seq, _unpack_past(past)
+    return (DeviceId(device), incarnation), seq, unpack_past(past)
 
 
 def _frontier(ends: Mapping[Log, End], log: Log, past: Past) -> list[End]:
@@ -208,5 +214,6 @@ def _pack_past(past: Past) -> bytes:
     return pack([[*log, seq] for log, seq in sorted(past.items())])
 
 
-def _unpack_past(data: bytes) -> Past:
+def unpack_past(data: bytes) -> Past:
+    """The causal past that the ledger keeps with a record."""
     return {(DeviceId(device), incarnation): seq for device, incarnation, seq in unpack(data, _PAST_LIMIT)}

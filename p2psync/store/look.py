@@ -113,6 +113,7 @@ class Look:
         self._vanishing = Vanishing(books)
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
+        self._wrong: dict[RelPath, tuple[int, int]] = {}
         self._keep = books.vault.keeping()
         self._pauses: Pauses[Spot] = Pauses()
         self._writers: dict[Spot, str] = {}
@@ -177,7 +178,7 @@ class Look:
 
     def _in_doubt(self, root: Root, location: Location) -> bool:
         """Whether only a look at the whole attachment can tell how things stand."""
-        changed = root.identity != location.identity or location.name in self._absent
+        changed = root.identity != location.identity or location.name in self._absent or self._vanishing.is_brought_back(location)
         return not location.single and (changed or (location.halted is not None and not self._vanishing.missed(location)))
 
     def _survey_below(self, root: Root, location: Location, below: tuple[str, ...], looked: Looked) -> set[Spot]:
@@ -235,6 +236,9 @@ class Look:
     def _look_in(self, location: Location, spots: set[Spot], looked: Looked) -> None:
         try:
             root = Root(location.root)
+            if self._is_still_wrong(root, location, spots):
+                looked.again[Spot(location.name, ())] = ABSENT_AGAIN
+                return
             if self._in_doubt(root, location):
                 spots = spots | {Spot(location.name, ())}
             self._look_at_all(root, location, spots, looked)
@@ -249,9 +253,17 @@ class Look:
             looked.attention.setdefault(location.name.text, None)
             looked.todo |= paths.unsettled(self._books.ledger.read(), location.name)
         self._vanishing.judge(root, location, looked)
+        self._wrong.pop(location.name, None)
         if not location.single and self._books.locations()[location.name].identity != root.identity:
+            self._wrong[location.name] = root.identity or (0, 0)
+            looked.again.setdefault(Spot(location.name, ()), ABSENT_AGAIN)
             # What was noted is decided about when it is sure that this is the folder.
             looked.todo = {path for path in looked.todo if path.top != location.name.text}
+
+    def _is_still_wrong(self, root: Root, location: Location, spots: set[Spot]) -> bool:
+        """Whether there is no more to be seen than that the folder is the wrong one that it was at the last look."""
+        nothing_else = spots == {Spot(location.name, ())} and not self._vanishing.is_confirmed(location)
+        return nothing_else and location.identity != root.identity == self._wrong.get(location.name)
 
     def _note_absent(self, location: Location, why: Attention, looked: Looked) -> None:
         looked.attention[location.name.text] = why

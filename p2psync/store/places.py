@@ -34,6 +34,22 @@ def default_home(environ: Mapping[str, str]) -> Path:
     return _absolute(named) if named else _xdg(environ, "XDG_DATA_HOME", ".local/share") / "p2psync"
 
 
+def default_witness(environ: Mapping[str, str], home: Path | None = None) -> Path | None:
+    """Where the witness of this machine's logs is, outside the state directory, so that no backup of that brings an old one back.
+
+    Beside a ``home`` that was named, systemd's ``CACHE_DIRECTORY``, or XDG's place for what backups leave out; None where there is none.
+    """
+    if home is not None or environ.get("P2PSYNC_HOME"):
+        named = home or default_home(environ)
+        return named.parent / f".{named.name}.witness"
+    if cache := _first(environ.get("CACHE_DIRECTORY")):
+        return Path(cache) / "witness"
+    try:
+        return _xdg(environ, "XDG_CACHE_HOME", ".cache") / "p2psync" / "witness"
+    except NoHomeKnown:
+        return None
+
+
 def default_socket(environ: Mapping[str, str], home: Path | None = None) -> Path:
     """The status socket: ``P2PSYNC_SOCKET``, else beside the state of a ``home`` that was named, else where systemd or XDG want it.
 

@@ -11,7 +11,7 @@ from p2psync.values.content import Content, Gone
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
 from p2psync.values.names import DeviceId, RecordId, RelPath
-from p2psync.values.record import Record
+from p2psync.values.record import Kind, Record
 
 _COLUMNS = "e.record, e.idx, e.path, e.op, e.digest, e.size, e.listing, e.executable, e.mtime_ns, e.act, e.by"
 
@@ -64,6 +64,27 @@ def insert(db: sqlite3.Connection, record: Record, past: journal.Past, entries: 
     return touched
 
 
+def take_back(db: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """Undo ``insert`` for records on which nothing stands: what they superseded, and nothing else does, is a head again."""
+    said = [entry for record in records if record.kind == Kind.CHANGE for entry in entries_of(record.body) if entry is not None]
+    for record in records:
+        db.execute("DELETE FROM entries WHERE record = ?", (record.id,))
+    for entry in said:
+        still = _superseded_by_others(db, entry.path)
+        for parent in set(entry.parents) - still:
+            db.execute("UPDATE entries SET head = 1 WHERE record = ? AND idx = ?", (parent.record, parent.index))
+
+
+def _superseded_by_others(db: sqlite3.Connection, path: RelPath) -> set[Ref]:
+    rows = db.execute("SELECT DISTINCT r.raw, r.past FROM entries e JOIN records r ON r.id = e.record WHERE e.path = ?", (path.text,))
+    found = set()
+    for raw, past in rows.fetchall():
+        for entry in entries_of(Record.parse(raw).body):
+            if entry is not None and entry.path == path:
+                found |= {parent for parent in entry.parents if _is_in(db, parent.record, journal.unpack_past(past))}
+    return found
+
+
 def _is_in(db: sqlite3.Connection, record: RecordId, past: journal.Past) -> bool:
     row = db.execute("SELECT device, incarnation, seq FROM records WHERE id = ?", (record,)).fetchone()
     return row is not None and past.get((DeviceId(row[0]), row[1]), 0) >= row[2]
@@ -92,6 +113,12 @@ def is_gone(db: sqlite3.Connection, path: RelPath) -> bool:
     """Whether the journal says that nothing is at ``path`` any more."""
     found = heads(db, path)
     return bool(found.all) and isinstance(found.winner.state, Gone)
+
+
+def is_live(db: sqlite3.Connection, path: RelPath) -> bool:
+    """Whether the journal says that something is at ``path``."""
+    found = heads(db, path)
+    return bool(found.all) and not isinstance(found.winner.state, Gone)
 
 
 def entry(db: sqlite3.Connection, ref: Ref) -> Entry | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, naming, paths, versions
+from p2psync.store import copies, naming, paths, reuniting, versions
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
@@ -24,6 +24,7 @@ from p2psync.store.mandatefolder import make_folder
 from p2psync.store.naming import Naming
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, RootGone
+from p2psync.store.setbacks import Setbacks
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import sweep
 from p2psync.values.content import File, Folder, Gone
@@ -42,6 +43,7 @@ class Work:
         self._books = books
         self._arrivals = arrivals
         self._applying = Applying(books, sources, arrivals)
+        self.setbacks = Setbacks(books)
 
     def unfinished(self) -> set[RelPath]:
         """The paths of which the three views do not say the same: where a start goes on."""
@@ -161,7 +163,8 @@ class Work:
             decision = reconcile(observed, self._agreed(db, view, heads), heads, single=location.single)
             match decision:
                 case Record():
-                    self._to_record(view, decision, heads, location, entries, names, worked)
+                    if not self.setbacks.holds(view, location):
+                        self._to_record(view, decision, heads, location, entries, names, worked)
                 case Missing():
                     worked.attention[path.text] = self._attention("missing-file", location=location.path)
                 case Adopt(agreed):
@@ -170,6 +173,7 @@ class Work:
                 case Apply() | Nothing():
                     jobs.append(Job(view, heads, location, decision))
         self._record(entries, adopted, worked)
+        self.setbacks.judge(places.values(), worked)
         return jobs
 
     def _places(self, todo: set[RelPath], worked: Worked) -> dict[str, Location]:
@@ -182,7 +186,7 @@ class Work:
                 continue
             if self._is_there(location):
                 found[name.text] = location
-            elif location.halted != "root-replaced":
+            elif location.halted not in ("root-replaced", "root-differs"):
                 worked.absent.add(name)  # which says why, and goes on here when it is there again
         return found
 
@@ -198,14 +202,17 @@ class Work:
         """What was agreed at a path.
 
         Where nothing was ever, or what was recorded before a detach has only been taken up again (store/attaching), but an earlier
-        version of this very path stands there, that is what it was made from.
+        version of this very path stands there, that is what it was made from; likewise one that this machine recorded and has forgotten.
         """
         agreed, observed = view.agreed, view.observed
         if observed is None or not isinstance(observed.state, File) or not heads.all or isinstance(heads.winner.state, Gone):
             return agreed
         if agreed is not None and agreed.seen:
-            return agreed
-        ref = versions.superseded(db, view.path, observed.state.content)
+            if agreed.state == observed.state or not reuniting.has_forgotten(self._books):
+                return agreed
+            ref = reuniting.forgotten(self._books, view.path, observed.state.content, agreed.refs)
+        else:
+            ref = versions.superseded(db, view.path, observed.state.content)
         return agreed if ref is None else Agreed(observed.state, frozenset((ref,)), frozenset((ref,)))
 
     def _spell(self, db: sqlite3.Connection, path: RelPath) -> tuple[str, ...]:

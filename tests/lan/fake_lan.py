@@ -35,6 +35,7 @@ from p2psync.edge.http import Reply, Request
 from p2psync.edge.interfaces import Interface
 from p2psync.edge.watcher import Changes, Watch
 from p2psync.store.home import Home
+from p2psync.store.witness import Witness
 from p2psync.values.errors import UserError
 
 PORT = 22088
@@ -230,6 +231,7 @@ class Machine:
         self.place = lan.place / person
         self.place.mkdir(parents=True)
         self.peers = peers
+        self.witness: Witness | None = None
         self.door: _Door | None = None
         self.watcher = FakeWatcher()
         self.office: Office
@@ -250,7 +252,7 @@ class Machine:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be on until ``stop`` or ``kill``."""
         self.watcher, self.door, self.ended = FakeWatcher(), _Door(), trio.Event()
-        home = Home(self.place / "state", Office.now_ms)
+        home = Home(self.place / "state", Office.now_ms, witness=self.witness)
         try:
             async with trio.open_nursery() as nursery:
                 self.scope = nursery.cancel_scope

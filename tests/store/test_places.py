@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store.places import SYSTEM_SOCKET, SocketPathTooLong, client_socket, default_home, default_socket, socket_address
+from p2psync.store.places import (
+    SYSTEM_SOCKET,
+    SocketPathTooLong,
+    client_socket,
+    default_home,
+    default_socket,
+    default_witness,
+    socket_address,
+)
 
 USER = {"HOME": "/home/anna", "XDG_RUNTIME_DIR": "/run/user/1000"}
 SERVICE = {"HOME": "/var/lib/p2psync", "STATE_DIRECTORY": "/var/lib/p2psync", "RUNTIME_DIRECTORY": "/run/p2psync:/run/other"}
@@ -30,6 +38,21 @@ SERVICE = {"HOME": "/var/lib/p2psync", "STATE_DIRECTORY": "/var/lib/p2psync", "R
 def test_defaults(environ: dict[str, str], home: str, place: str) -> None:
     assert default_home(environ) == Path(home)
     assert default_socket(environ) == Path(place)
+
+
+@pytest.mark.parametrize(
+    ("environ", "home", "place"),
+    [
+        (USER, None, "/home/anna/.cache/p2psync/witness"),
+        (USER | {"XDG_CACHE_HOME": "/cache"}, None, "/cache/p2psync/witness"),
+        (SERVICE | {"CACHE_DIRECTORY": "/var/cache/p2psync"}, None, "/var/cache/p2psync/witness"),
+        (SERVICE | {"CACHE_DIRECTORY": "/var/cache/p2psync"}, "/srv/state", "/srv/.state.witness"),
+        (USER | {"P2PSYNC_HOME": "/srv/state"}, None, "/srv/.state.witness"),
+    ],
+)
+def test_the_witness_is_outside_the_state(environ: dict[str, str], home: str | None, place: str) -> None:
+    assert default_witness(environ, Path(home) if home else None) == Path(place)
+    assert default_home(environ) not in Path(place).parents
 
 
 def test_a_home_that_is_named_has_its_socket_inside() -> None:

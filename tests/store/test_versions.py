@@ -103,9 +103,9 @@ def test_what_is_gone(desks: tuple[Desk, Desk]) -> None:
     anna, _ = desks
     db = anna.books.ledger.read()
     first = say(anna, "recus/a", "1")
-    assert not versions.is_gone(db, RelPath("recus/a")) and not versions.is_gone(db, RelPath("recus/never"))
+    assert versions.is_live(db, RelPath("recus/a")) and not versions.is_live(db, RelPath("recus/never"))
     say(anna, "recus/a", Gone(), first)
-    assert versions.is_gone(db, RelPath("recus/a"))
+    assert not versions.is_live(db, RelPath("recus/a"))
 
 
 # ---- lists

@@ -11,9 +11,10 @@ SUMMARY = "go on after a halt: what happened was meant"
 
 
 def declare(parser: ArgumentParser) -> None:
-    """MANDATE NAME|halt."""
+    """MANDATE NAME|halt|machine."""
     take_mandate(parser)
-    parser.add_argument("name", metavar="NAME|halt", help="what was halted, as “p2psync status” prints it, or halt for all of it")
+    told = "what was halted, as “p2psync status” prints it; halt for all of it; machine: there is no second one with this one's state"
+    parser.add_argument("name", metavar="NAME|halt|machine", help=told)
 
 
 def perform(daemon: Daemon, args: Namespace) -> int:
