@@ -43,8 +43,8 @@ async def test_every_status_of_an_office_in_every_state_answers(
         await _fills_its_disk(anna, bruno, monkeypatch)
         await _goes_home(anna, bruno)
         nursery.cancel_scope.cancel()
-    expected = {"sending", "fetching", "conflict", "open-here", "nobody-has-it", "missing-file", "missing-root", "many-deletions"}
-    expected |= {"bad-name", "unreadable", "name-collision", "reader", "reader-new", "unwritable"}
+    expected = {"sending", "fetching", "conflict", "locked-here", "nobody-has-it", "missing-file", "missing-root", "many-deletions"}
+    expected |= {"bad-name", "unreadable", "name-collision", "reader", "reader-new", "space-short"}
     expected |= {"never-met", "offline", "catching-up", "untold"}
     assert heard.codes >= expected, expected - heard.codes
 
@@ -86,10 +86,10 @@ async def _waits(anna: Machine, bruno: Machine) -> None:
     """Bruno has the file open."""
     lock = bruno.write(f"{BOOKS}/.~lock.journal.csv#", "Bruno,bruno,salon,24.11.2026 09:12,file:///x;")
     anna.write("journal.csv", "three")
-    await until(lambda: codes(bruno).get("journal.csv") == "open-here")
+    await until(lambda: codes(bruno).get("journal.csv") == "locked-here")
     said = await bruno.wait(2)
     assert not said["agreed"]
-    assert [(one["code"], one["name"], one["machine"]) for one in said["waiting"]] == [("open-here", "journal.csv", "this machine")]
+    assert [(one["code"], one["name"], one["machine"]) for one in said["waiting"]] == [("locked-here", "journal.csv", "this machine")]
     said = await anna.wait(2)
     assert {one["code"] for one in said["waiting"]} == {"catching-up"} and "Bruno" in said["waiting"][0]["machine"]
     lock.unlink()
@@ -128,9 +128,9 @@ async def _fills_its_disk(anna: Machine, bruno: Machine, monkeypatch: pytest.Mon
         patch.setattr("p2psync.store.preparing.VAULTED", 0)
         patch.setattr(Root, "space", lambda *_: (0, 1 << 40))
         anna.write("journal.csv", "four")
-        await until(lambda: codes(bruno).get("journal.csv") == "unwritable")
+        await until(lambda: codes(bruno).get("journal.csv") == "space-short")
         (shown,) = [a for a in (await bruno.status())["mandates"][0]["attachments"] if a["name"] == "journal.csv"]
-        assert "is full" in shown["reason"] and shown["action"].startswith("Make room")
+        assert "left of" in shown["reason"] and "room" in shown["action"]
     bruno.mandate().rescan()
     await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "four")
 

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from p2psync.daemon import status
 from p2psync.edge.watcher import WatchLimit
 from p2psync.store.books import Books
-from p2psync.store.faults import DiskFull
+from p2psync.store.faults import DiskFailing, DiskFull
 from p2psync.store.vault import Vault
 from tests.lan.fake_lan import Lan, Machine, until
 
@@ -43,7 +43,7 @@ async def test_records_that_cannot_be_written_down_are_a_problem(
         assert not said(bruno)
 
 
-async def test_a_full_home_is_no_fault_of_the_file_and_no_problem_once_it_has_room(
+async def test_a_failing_disk_of_the_home_is_no_fault_of_the_file_and_no_problem_once_it_is_well(
     lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anna = lan.machine("Anna")
@@ -51,13 +51,13 @@ async def test_a_full_home_is_no_fault_of_the_file_and_no_problem_once_it_has_ro
         await anna.create(BOOKS, anna.write("journal.csv", "one"))
         await until(lambda: anna.mandate().idle)
 
-        def full(vault: Vault, *_: object) -> int:
-            raise DiskFull(path=vault.path)
+        def failing(vault: Vault, *_: object) -> int:
+            raise DiskFailing(path=vault.path, why="disk I/O error")
 
         with monkeypatch.context() as patched:
-            patched.setattr(Vault, "keep", full)
+            patched.setattr(Vault, "keep", failing)
             anna.write("journal.csv", "two")
-            await until(lambda: "vault.db” is full" in said(anna))
+            await until(lambda: "vault.db" in said(anna) and "disk I/O error" in said(anna))
             assert not dict(anna.mandate().attention.items())
             await trio.sleep(20)
         await until(lambda: not said(anna))

@@ -121,7 +121,7 @@ async def test_what_is_awaited_and_from_whom(lan: Lan, autojump_clock: MockClock
         await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "x" * 500_000)
         lock = bruno.write(f"{BOOKS}/.~lock.journal.csv#", "Bruno,bruno,salon,24.11.2026 09:12,file:///x;")
         anna.write("journal.csv", "two")
-        await until(lambda: "journal.csv" in bruno.mandate().attention and bruno.mandate().attention["journal.csv"].code == "open-here")
+        await until(lambda: "journal.csv" in bruno.mandate().attention and bruno.mandate().attention["journal.csv"].code == "locked-here")
         told = await why(bruno, "journal.csv")
         assert told["here"]["open"] == "open in LibreOffice by Bruno on salon" and told["here"]["open_since"]
         assert told["awaited"] is None and "Close the file" in told["now"]["action"]
