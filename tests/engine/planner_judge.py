@@ -41,6 +41,7 @@ class Deed:
     pasts: set[Ref] = field(default_factory=set)
     seen: bool = False
     is_old: bool = False
+    lost: bool = False
 
     @property
     def content(self) -> Content | None:
@@ -90,7 +91,10 @@ class Judge:
 
     def lost(self, machine: int, path: str) -> None:
         """A path holds nothing, and nobody wanted that."""
-        self._place(machine, path).gone_by_act = False
+        place = self._place(machine, path)
+        place.gone_by_act = False
+        for deed in place.fresh:
+            deed.lost = True
 
     def seen(self, machine: int, path: str, state: State, agreed: State | None) -> None:
         """The machine looks, and finds what it had not seen there; what equals the version it knows is no version of its own."""
@@ -157,7 +161,8 @@ class Judge:
 
     def _replaced_at_once(self, deed: Deed) -> bool:
         later = self.deeds[self.deeds.index(deed) + 1 :]
-        return any(one.machine == deed.machine and one.path == deed.path and deed.content in one.stood for one in later)
+        here = [one for one in later if one.machine == deed.machine and one.path == deed.path]
+        return any(deed.lost or deed.content in one.stood for one in here)  # of what went with its disk nobody can tell any more
 
     def may_be_shown(self, path: str) -> set[Content]:
         """The contents with an act that no recorded act with other bytes has surely taken away."""

@@ -225,6 +225,7 @@ def begun(machines: int, salt: int, begin: int, watch: Reached | None = None) ->
 @MANY
 @given(st.integers(2, 4), st.integers(0, 30), st.integers(0, 15), SCHEDULES, st.integers(0, 1000))
 @example(2, 0, 1, [event("look"), event("lose")], 0)
+@example(2, 0, 1, [event("look"), event("lose"), event("save", 0, "note")], 0)
 @example(2, 0, 11, [event("save", 0, "clients"), event("save", 1, "clients")], 0)
 @example(2, 0, 0, [event("save", 1, "note"), event("save a folder", 0, "note"), event("look", 1), event("save a folder", 1, "note")], 0)
 @example(2, 0, 9, [event("save"), event("back up", 1), event("save", 1), event("restore the disk", 1)], 0)
