@@ -367,7 +367,8 @@ class Look:
             return None
         shown = "/".join((location.name.text, *spot.disk))
         seen = self._read(root, location.parts(spot.disk), spot, known, reading)
-        self._copy(reading.pieces)
+        if reading.pieces:
+            self._copy(reading.pieces)
         if isinstance(seen, Changing):
             looked.again[spot] = max(CHANGING_AGAIN, self._pauses.wait(spot, monotonic()))
             looked.attention[shown] = self._still_written(root, location, spot)

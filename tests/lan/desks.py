@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from p2psync.engine import pauses
 from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
 from p2psync.store import attaching, resolving, vanishing
 from p2psync.store.arrivals import Arrivals
@@ -144,12 +145,14 @@ class Desk:
             fetched = self._fetch(worked, others)
             todo = worked.todo | fetched
             self.later = self.later - worked.done | set(worked.again) | (set(worked.wants) - fetched)
-            again = {**looked.again, **found.again}
-            if worked.placed or worked.look_again or todo:
+            soon = {path: wait for path, wait in worked.again.items() if wait < 0.05}
+            again = [*looked.again.values(), *found.again.values(), *soon.values()]
+            todo |= set(soon)
+            if worked.placed or worked.look_again or (todo and not soon):
                 continue
-            if not again or min(again.values()) > patience or time.monotonic() > deadline:
+            if not again or min(again) > patience or time.monotonic() > deadline:
                 return everything
-            time.sleep(min(again.values()))
+            time.sleep(min(again))
         raise AssertionError(f"{self.person}'s machine does not come to rest: {worked.todo} {worked.look_again} {fetched}")
 
     def _fetch(self, worked: Worked, others: "tuple[Desk, ...]") -> set[RelPath]:
@@ -193,8 +196,9 @@ def fast_place() -> Iterator[Path]:
 
 
 def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """Believe at once that something is gone."""
+    """Believe at once that something is gone, or was emptied."""
     monkeypatch.setattr(vanishing, "GONE_FOR", 0.0)
+    monkeypatch.setattr(pauses, "HALF_THERE", 0.0)
 
 
 def tree(folder: Path) -> dict[str, str]:

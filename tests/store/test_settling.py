@@ -104,7 +104,8 @@ def test_one_that_changes_whenever_it_is_read_is_never_sent_and_its_program_is_n
     assert said(anna) == ("", "")
 
 
-def test_what_was_emptied_is_given_a_moment_to_be_written(anna: Desk, book: Path) -> None:
+def test_what_was_emptied_is_given_a_moment_to_be_written(anna: Desk, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2psync.store.vanishing.GONE_FOR", 0.0)
     book.write_text("")
     assert said(anna)[0] == "still-written"
     book.write_text("save 1, which is long enough")
