@@ -212,7 +212,10 @@ class Mandate:
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention
-        return looked, self.work.work(todo | found.todo)
+        worked = self.work.work(todo | found.todo)
+        if surveys >= set(self.books.locations()):  # what a failing disk would not let go
+            self.work.sweep()
+        return looked, worked
 
     def _learn(self, looked: Looked, worked: Worked) -> None:
         now = trio.current_time()

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ SWITCH_S = 0.001
 """Seconds until a thread that works has to let the others have a turn: the one that answers must not wait for five that hash and sort."""
 GOODBYE_S = 3.0
 """Seconds that a stop gives to goodbyes."""
+OPEN_AGAIN_S = 30.0
+"""Between two tries to open a mandate that could not be opened."""
 _LISTEN_AGAIN_S = 30.0
 
 
@@ -140,6 +143,7 @@ async def _serve(config: Config, home: Home, outer: trio.Nursery, notifier: Noti
         if discovery is not None:
             office.announce = partial(discovery.announce, partial(_announcement, office))
         await open_mandates(office, home)
+        nursery.start_soon(open_later, office, home)
         nursery.start_soon(route_changes, office, watcher)
         listening = trio.CancelScope()
         nursery.start_soon(serve_peers, office, listeners, nursery, listening)
@@ -179,16 +183,32 @@ async def _signals(stop: trio.Event, last_resort: LastResort, *, task_status: tr
 async def open_mandates(office: Office, home: Home) -> None:
     """Open every mandate; one that cannot be opened is a problem of its own, and no reason to leave the others closed."""
     for state in home.mandates():
-        try:
-            books = await trio.to_thread.run_sync(home.open, state)
-            _ = books.roster
-            await office.open(books)
-        except UserError as e:
-            office.problems[f"open {state.name}"] = e
-        except Exception as mistake:
-            log.exception("a mandate cannot be opened")
-            office.problems[f"open {state.name}"] = CannotOpen(path=state, why=mistake)
+        await _open(office, home, state)
     office.ready.set()
+
+
+async def open_later(office: Office, home: Home) -> None:
+    """Try again and again to open what could not be opened, for ever: a disk may be well again."""
+    while True:
+        await trio.sleep(OPEN_AGAIN_S)
+        with suppress(UserError):  # the home cannot be listed: another time
+            for state in home.mandates():
+                if f"open {state.name}" in office.problems:
+                    await _open(office, home, state)
+
+
+async def _open(office: Office, home: Home, state: Path) -> None:
+    key = f"open {state.name}"
+    try:
+        books = await trio.to_thread.run_sync(home.open, state)
+        _ = books.roster
+        await office.open(books)
+        office.problems.pop(key, None)
+    except UserError as e:
+        office.problems[key] = e
+    except Exception as mistake:
+        log.exception("a mandate cannot be opened")
+        office.problems[key] = CannotOpen(path=state, why=mistake)
 
 
 async def _listen(config: Config) -> list[trio.SocketListener]:

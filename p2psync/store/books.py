@@ -117,7 +117,11 @@ class Books:
         self.secret = keyring.load_mandate(state / "secret")
         self.mandate = self.secret.mandate
         self.ledger = Ledger(state / "ledger.db")
-        self.vault = Vault(state / "vault.db")
+        try:
+            self.vault = Vault(state / "vault.db")
+        except BaseException:
+            self.ledger.close()
+            raise
         self.journal = Journal(self.ledger, self.mandate)
         self._roster: Roster | None = None
         self.positions: dict[bytes, int] = {}

@@ -105,7 +105,7 @@ def database(path: object) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        fault = _database_fault(error, path)
+        fault = database_fault(error, path)
         if fault is None:  # a bug of ours: a wrong statement, say
             raise
         raise fault from error
@@ -114,7 +114,8 @@ def database(path: object) -> Iterator[None]:
 _FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def _database_fault(error: sqlite3.Error, path: object) -> UserError | None:
+def database_fault(error: sqlite3.Error, path: object) -> UserError | None:
+    """What an error of SQLite means for somebody who works on ``path``; None: a mistake of ours."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(path=path)

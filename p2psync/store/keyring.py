@@ -5,6 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2psync.store.faults import reading
 from p2psync.store.savefile import save
 from p2psync.values.errors import UserError
 from p2psync.values.keys import DeviceKeys, Secret
@@ -80,7 +81,7 @@ def load_mandate(path: Path) -> MandateSecret:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         mode = os.fstat(file.fileno())
         if mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or mode.st_uid not in (os.geteuid(), 0):
             raise KeyExposed(path=path)

@@ -7,10 +7,10 @@ transactions; any number of threads read beside it.
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from p2psync.store.faults import database
+from p2psync.store.faults import DiskFailing, DiskFull, database, database_fault
 from p2psync.values.errors import MandateError, UserError
 
 _SCHEMA = """
@@ -84,6 +84,7 @@ class Ledger:
     Raises:
         LedgerTooNew: a later version wrote it.
         LedgerDamaged: it is no database, or broken.
+        DiskFull, DiskFailing: it cannot be opened at the moment.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,12 +93,18 @@ class Ledger:
         self._closed = False
         self._own = threading.local()
         self._idle: list[sqlite3.Connection] = []
-        try:
-            self._writer = self._connect()
-            self._prepare()
-            self._front, self._back = self._connect_reader(), self._connect_reader()
-        except sqlite3.DatabaseError as e:
-            raise LedgerDamaged(path=path, why=e) from e
+        with ExitStack() as opened:
+            try:
+                self._writer = opened.enter_context(closing(self._connect()))
+                self._prepare()
+                self._front = opened.enter_context(closing(self._connect_reader()))
+                self._back = opened.enter_context(closing(self._connect_reader()))
+            except sqlite3.DatabaseError as e:
+                fault = database_fault(e, path)
+                if isinstance(fault, DiskFull | DiskFailing):
+                    raise fault from e
+                raise LedgerDamaged(path=path, why=e) from e
+            opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=256)

@@ -58,8 +58,9 @@ class Snapshots:
         self._state = state
         self._under: dict[tuple[str, tuple[str, ...]], Halves] = {}
         self._rests: dict[tuple[str, tuple[str, ...]], float] = {}
-        for left in state.glob(f"{_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # what an earlier run left is cleared away another time
+            for left in list(state.glob(f"{_PREFIX}*")):
+                shutil.rmtree(left, ignore_errors=True)
 
     def observe(
         self, folders: Folders, parts: tuple[str, ...], known: Observed | None, sink: Sink

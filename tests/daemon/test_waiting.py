@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 
 import pytest
@@ -53,6 +54,25 @@ async def test_nothing_is_agreed_while_a_mandate_could_not_be_opened(
         said = await anna.wait(5)
         assert not said["agreed"] and "full" in said["waiting_for"][0]
         assert "disk-full" in {problem["code"] for problem in (await anna.status())["problems"]}
+
+
+async def test_a_mandate_that_could_not_be_opened_is_opened_as_soon_as_it_can(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = lan.machine("Anna")
+    async with anna.on():
+        await anna.create(BOOKS, anna.write("journal.csv", "one"))
+    broken = monkeypatch.context()
+    with broken as patch:
+        patch.setattr(sqlite3, "connect", lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")))
+        starting = anna.on()
+        await starting.__aenter__()
+        assert [problem["person"] for problem in (await anna.status())["problems"]] == [True]
+    await until(lambda: anna.office.mandates)
+    assert (await anna.status())["problems"] == []
+    anna.write("journal.csv", "two")
+    assert (await anna.wait())["agreed"]
+    await starting.__aexit__(None, None, None)
 
 
 async def test_a_version_that_has_to_wait_without_a_word_is_pending_all_the_same(

@@ -260,6 +260,7 @@ class Machine:
                 self.office.port = PORT
                 self.control = Control(self.office)
                 await run.open_mandates(self.office, home)
+                nursery.start_soon(run.open_later, self.office, home)
                 nursery.start_soon(run.route_changes, self.office, self.watcher)  # type: ignore[arg-type, unused-ignore]
                 nursery.start_soon(run.serve_peers, self.office, [self.door], nursery, trio.CancelScope())
                 self.dialer = Dialer(self.office, None, self.lan.dial_from(self.address))

@@ -24,7 +24,10 @@ def connecting(kernel: Kernel) -> Any:
             self._place = kernel.of(self._whole)
             self._is_new = True
             if self._place is not None:
-                self._place.disk.look("open", self._whole)
+                try:
+                    self._place.disk.look("open", self._whole)
+                except OSError as error:
+                    raise _failure(error) from None
             super().__init__(database, *args, **more)
             if self._place is not None and self._place.disk.serving:
                 self._place.disk.connections.add(self)

@@ -1,0 +1,96 @@
+"""Everything that differs from run to run is given by a seed here: the order of tasks, random bytes, the clocks, threads.
+
+Within ``repeatable`` the product's own code runs as it is, in one thread; whatever it would ask the system for comes from the seed and
+from the run's clock. Two runs of one seed in processes with the same PYTHONHASHSEED are the same, step by step.
+"""
+
+import os
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import trio
+
+BASE_NS = 4_102_444_800 * 1_000_000_000
+"""Nanoseconds since 1970 at which a run begins, on a machine whose clock is right: far from today, so that both are told apart."""
+
+skew: ContextVar[Callable[[], int]] = ContextVar("skew", default=lambda: 0)
+"""By how many nanoseconds the clock of the machine, whose task this is, is wrong."""
+
+
+def monotonic() -> float:
+    """The run's own seconds."""
+    return float(trio.current_time())
+
+
+def true_ns() -> int:
+    """What a right clock shows."""
+    return BASE_NS + int(trio.current_time() * 1e9)
+
+
+def _time_ns() -> int:
+    return true_ns() + skew.get()()
+
+
+class Endless(BaseException):
+    """Something goes on and on without time passing."""
+
+
+AT_ONCE = 3000
+"""So much blocking work at one instant of the run's clock is no work but a circle."""
+_count = [0.0, 0.0]
+
+
+async def _inline(work: Callable[..., Any], *args: object, **_: object) -> Any:
+    """Blocking work is done by the task that asks for it; others may run before and after it."""
+    now = trio.current_time()
+    _count[:] = [now, _count[1] + 1 if _count[0] == now else 0]
+    if _count[1] > AT_ONCE:
+        raise Endless(f"I/O goes on and on at {now:.3f} s: {getattr(work, '__qualname__', work)}")
+    await trio.lowlevel.checkpoint()
+    result = work(*args)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return result
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Within the block, which must surround ``trio.run``, a seed decides everything."""
+    chance = random.Random(f"bytes {seed}")
+    replaced = [
+        (time.time_ns, _time_ns),
+        (time.time, lambda: _time_ns() / 1e9),
+        (time.monotonic, monotonic),
+        (os.urandom, chance.randbytes),
+        (secrets.token_bytes, lambda size=32: chance.randbytes(size)),
+        (secrets.token_hex, lambda size=32: chance.randbytes(size).hex()),
+    ]
+    saved: list[tuple[Any, str, Any]] = [(trio.to_thread, "run_sync", trio.to_thread.run_sync)]
+    run: Any = trio._core._run  # type: ignore[attr-defined]
+    saved += [(run, "_ALLOW_DETERMINISTIC_SCHEDULING", run._ALLOW_DETERMINISTIC_SCHEDULING), (run, "_r", run._r)]
+    for owner in [os, time, secrets, *(module for name, module in list(sys.modules.items()) if name.startswith("p2psync"))]:
+        for name, value in list(vars(owner).items()):
+            for real, _ in replaced:
+                if value is real:
+                    saved.append((owner, name, value))
+    names = tempfile._get_candidate_names()  # type: ignore[attr-defined]
+    state = random.getstate()
+    try:
+        random.seed(f"random {seed}")
+        trio.to_thread.run_sync = _inline  # type: ignore[assignment]
+        run._ALLOW_DETERMINISTIC_SCHEDULING, run._r = True, random.Random(f"order {seed}")
+        tempfile._name_sequence = (f"{chance.randrange(1 << 40):010x}" for _ in iter(int, 1))  # type: ignore[attr-defined]
+        for owner, name, value in saved[3:]:
+            setattr(owner, name, next(ours for real, ours in replaced if value is real))
+        yield
+    finally:
+        for owner, name, value in saved:
+            setattr(owner, name, value)
+        random.setstate(state)
+        tempfile._name_sequence = names  # type: ignore[attr-defined]

@@ -1,0 +1,441 @@
+"""One simulated run: an office of whole daemons, what befalls it, the judgement at every step, and the peace at the end."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from p2psync.daemon import office as office_module
+from tests.sim import judge, same
+from tests.sim.disk import interposed
+from tests.sim.judge import Breach, Judge
+from tests.sim.machine import RESTART_S, Machine
+from tests.sim.net import Net, interface
+from tests.sim.people import FOLDER, PLAIN, SINGLES, WILD, Known, People
+from tests.sim.schedule import PEOPLE, Schedule, Step
+
+PEACE_S = 1800.0
+"""Seconds of the run's own clock within which all must agree once nothing is in their way."""
+QUIET_S = 240.0
+LOOKED_OVER_S = 700.0
+"""Within so long each machine goes through everything of its own accord, and tidies up."""
+MANDATE = "Dupont SA"
+
+
+class World:
+    """The run of one schedule, below ``place``. ``trace`` tells it step by step."""
+
+    def __init__(self, schedule: Schedule, place: Path) -> None:
+        self.schedule, self.place = schedule, place
+        self.chance = random.Random(f"world {schedule.seed}")
+        self.net = Net(self.chance)
+        self.net.slow = schedule.slow
+        self.known = Known()
+        self.machines = [
+            Machine(self.net, place, person, f"10.0.0.{number + 1}", random.Random(f"{person} {schedule.seed}"), schedule.traits[number])
+            for number, person in enumerate(PEOPLE[: schedule.machines])
+        ]
+        self.people = [People(machine, self.known) for machine in self.machines]
+        self.judges = [Judge(people, self.known) for people in self.people]
+        for people, judged in zip(self.people, self.judges, strict=True):
+            people.say = self.say
+            people.acting = partial(self._acting, people, judged)
+        self.trace: list[str] = []
+        self.happened: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self.breaches: list[Breach] = []
+        self._crashed: set[Machine] = set()
+        self._planned: dict[Machine, tuple[int, Step]] = {}
+        self._going = True
+        self._in_step = False
+
+    @property
+    def digest(self) -> str:
+        """Names the whole trace."""
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()[:16]
+
+    def say(self, text: str) -> None:
+        """Add to the trace."""
+        self.trace.append(f"{trio.current_time():.3f} {text}")
+
+    # ---- the run
+
+    def run(self) -> None:
+        """Go through it. Raises: Breach."""
+        with same.repeatable(self.schedule.seed), interposed([m.disk for m in self.machines]), self._listening(), _one_interface():
+            trio.run(self._main, clock=trio.testing.MockClock(autojump_threshold=0))
+        self._judge()
+
+    def _judge(self) -> None:
+        if self.breaches:
+            raise self.breaches[0]
+        if self.errors:
+            raise Breach(f"a mistake was logged: {self.errors[0]}")
+
+    async def _main(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                for machine, judged in zip(self.machines, self.judges, strict=True):
+                    machine.disk.on_step = self._watching(machine, judged)
+                    nursery.start_soon(self._keep_alive, machine)
+                    await self._until_up(machine)
+                await self._found()
+                for machine, skew in zip(self.machines, self.schedule.skews_s, strict=True):
+                    machine.skew_ns = skew * 1_000_000_000
+                for step in self.schedule.steps:
+                    self._judge()
+                    await trio.sleep(step.gap_s)
+                    self.say(str(step))
+                    self.happened[step.kind] += 1
+                    await self._do(step, nursery)
+                await self._heal()
+                await self._peace()
+                nursery.cancel_scope.cancel()
+        except* Breach as breaches:
+            raise _first(breaches) from None
+
+    async def _until_up(self, machine: Machine) -> None:
+        while not machine.started.is_set():
+            await trio.sleep(0.01)
+
+    async def _keep_alive(self, machine: Machine) -> None:
+        """The service manager: a daemon that ended is started again."""
+        while True:
+            await machine.live()
+            self._after_death(machine)
+            self.say(f"{machine.person} ended")
+            await trio.sleep(RESTART_S)
+            while not self._may_start(machine):
+                await trio.sleep(1)
+            self.say(f"{machine.person} starts")
+
+    def _may_start(self, machine: Machine) -> bool:
+        return True
+
+    def _after_death(self, machine: Machine) -> None:
+        judged = self.judges[self.machines.index(machine)]
+        if machine in self._crashed:
+            self._crashed.discard(machine)
+            judged.after_step("at the end")
+            machine.disk.crash()
+            judged.after_power_cut()
+        else:
+            judged.after_step("at the end")
+            machine.disk.lose_process()
+
+    async def _found(self) -> None:
+        """Anna makes the mandate; the others join with tickets."""
+        anna, *others = self.machines
+        first = self.people[0]
+        first.places = {FOLDER: anna.files / FOLDER} | {single: anna.files / single for single in SINGLES}
+        with first.acting():
+            for name in (*PLAIN[:2], *WILD[:3]):
+                first.save(self.chance, f"{FOLDER}/{name}")
+            for single in SINGLES:
+                first.save(self.chance, single)
+        made = await anna.ask(
+            "POST", "/v1/create", body={"name": MANDATE, "paths": [str(path) for path in first.places.values()], "as": "Anna"}
+        )
+        assert "refused" not in made, made
+        await anna.ask("POST", "/v1/share", mandate=MANDATE)
+        for other in others:
+            ticket = await anna.ask("POST", "/v1/invite", body={"mandate": MANDATE, "for": other.person})
+            joined = await other.ask("POST", "/v1/subscribe", text=ticket["ticket"])
+            assert "refused" not in joined, joined
+        await trio.sleep(self.chance.choice([0, 1, 5]))
+
+    # ---- steps of the daemons
+
+    def _watching(self, machine: Machine, judged: Judge):  # type: ignore[no-untyped-def]
+        def on_step(operation: str, path: str) -> None:
+            if self._in_step:
+                return
+            self._in_step = True
+            try:
+                self.trace.append(f"{machine.person} {operation} {path}")
+                judged.after_step(f"before {operation} {path}")
+                self._person_in_between(machine, judged)
+            except Breach as breach:  # the daemon must not catch it
+                self.breaches.append(breach)
+            finally:
+                self._in_step = False
+
+        return on_step
+
+    def _person_in_between(self, machine: Machine, judged: Judge) -> None:
+        if machine in self._planned:
+            left, step = self._planned[machine]
+            if left:
+                self._planned[machine] = left - 1, step
+                return
+            del self._planned[machine]
+            chance = random.Random(step.seed)
+            self._by_people(machine, chance, lambda people: people.save(chance, f"{FOLDER}/{chance.choice([*PLAIN, *WILD])}"))
+
+    # ---- what befalls them
+
+    async def _do(self, step: Step, nursery: trio.Nursery) -> None:
+        machine = self.machines[step.who]
+        people = self.people[step.who]
+        chance = random.Random(step.seed)
+        if step.kind in ("save_slowly", "keep_open"):
+            name = chance.choice([*SINGLES, *(f"{FOLDER}/{name}" for name in (*PLAIN, *WILD))])
+            nursery.start_soon(getattr(people, step.kind), chance, name)
+        elif step.kind.startswith("save"):
+            self._save(step.kind, machine, chance, step)
+        elif hasattr(people, step.kind):
+            self._by_people(machine, chance, lambda people: getattr(people, step.kind)(chance))
+        else:
+            await getattr(self, f"_{step.kind}")(machine, chance)
+
+    def _save(self, kind: str, machine: Machine, chance: random.Random, step: Step) -> None:
+        names = {"save": WILD, "save_plain": PLAIN}.get(kind)
+        if kind == "save_in_between":
+            self._planned[machine] = chance.randrange(30), step
+            return
+        name = chance.choice(SINGLES) if names is None else f"{FOLDER}/{chance.choice(names)}"
+        self._by_people(machine, chance, lambda people: people.save(chance, name))
+
+    def _by_people(self, machine: Machine, chance: random.Random, act) -> None:  # type: ignore[no-untyped-def]
+        people = self.people[self.machines.index(machine)]
+        with people.acting():
+            act(people)
+
+    @contextmanager
+    def _acting(self, people: People, judged: Judge) -> Iterator[None]:
+        judged.after_step("before people act")
+        with people.machine.disk.program():
+            yield
+        judged.by_people()
+
+    async def _part(self, machine: Machine, chance: random.Random) -> None:
+        for other in self.machines:
+            if other is not machine and chance.random() < 0.7:
+                self.net.part(machine.address, other.address)
+
+    async def _mend(self, machine: Machine, chance: random.Random) -> None:
+        self.net.mend()
+
+    async def _reset(self, machine: Machine, chance: random.Random) -> None:
+        self.net.reset(machine.address)
+
+    async def _stop(self, machine: Machine, chance: random.Random) -> None:
+        if machine.started.is_set():
+            await machine.stop()
+
+    async def _kill(self, machine: Machine, chance: random.Random) -> None:
+        machine.disk.kill_at(0, after=False)
+        await self._end(machine)
+
+    async def _power_cut(self, machine: Machine, chance: random.Random) -> None:
+        self._crashed.add(machine)
+        machine.disk.kill_at(0, after=False)
+        await self._end(machine)
+
+    async def _end(self, machine: Machine) -> None:
+        if machine._scope is not None:
+            self.net.reset(machine.address)
+            machine._scope.cancel()
+            await machine.ended.wait()
+
+    async def _kill_at_step(self, machine: Machine, chance: random.Random) -> None:
+        machine.disk.kill_at(chance.randrange(60), after=chance.random() < 0.5)
+
+    async def _power_cut_at_step(self, machine: Machine, chance: random.Random) -> None:
+        self._crashed.add(machine)
+        machine.disk.kill_at(chance.randrange(60), after=chance.random() < 0.5)
+
+    async def _fault(self, machine: Machine, chance: random.Random) -> None:
+        error = chance.choice([errno.EIO, errno.EACCES, errno.ENOSPC])
+        machine.disk.fail(error, at=chance.randrange(40), count=chance.choice([1, 1, 3, 20]))
+
+    async def _full(self, machine: Machine, chance: random.Random) -> None:
+        machine.disk.full(True)
+
+    async def _unmount(self, machine: Machine, chance: random.Random) -> None:
+        """The disk that the attached folder is on goes away, and comes back after a while."""
+        people = self.people[self.machines.index(machine)]
+        where = people.where(FOLDER)
+        if where is None or not where.is_dir() or people.open:
+            return
+        self.judges[self.machines.index(machine)].after_step("before the disk goes")
+        machine.disk.unmount(where)
+        machine.watcher.doubt(where)
+        await trio.sleep(chance.choice([1, 10, 100]))
+        machine.disk.mount(where)
+        machine.watcher.doubt(where)
+
+    async def _deaf(self, machine: Machine, chance: random.Random) -> None:
+        machine.deaf = not machine.deaf
+
+    async def _clock(self, machine: Machine, chance: random.Random) -> None:
+        machine.skew_ns = chance.choice([0, -315_360_000, 315_360_000, 3600]) * 1_000_000_000
+
+    async def _pause(self, machine: Machine, chance: random.Random) -> None:
+        await trio.sleep(chance.choice([10, 40, 120]))
+
+    async def _resolve(self, machine: Machine, chance: random.Random) -> None:
+        """Somebody looks at the conflicts and decides about one."""
+        if machine.mandate is None:
+            return
+        found = sorted(judge.conflicts(machine))
+        if found:
+            keep = chance.choice(["mine", "theirs", "both"])
+            path = chance.choice(found)
+            self.judges[self.machines.index(machine)].exempt.add(path)
+            answer = await machine.ask("POST", "/v1/resolve", mandate=MANDATE, name=path, keep=keep)
+            self.say(f"resolve {path} {keep}: {answer.get('refused', 'done')}")
+
+    # ---- the end
+
+    async def _heal(self) -> None:
+        """Everything that was in the way is out of it."""
+        self.net.mend()
+        self.net.slow = False
+        for machine in self.machines:
+            machine.deaf = False
+            machine.disk.full(False)
+            machine.disk.heal()
+            self._crashed.discard(machine)
+        self._planned.clear()
+        while any(people.open for people in self.people):
+            await trio.sleep(1)
+        self.say("all is mended")
+
+    async def _peace(self) -> None:
+        await self._until_agreed()
+        for judged in self.judges:
+            judged.after_step("in peace")
+        judge.agreement(self.judges)
+        judge.copies_shown(self.judges)
+        judge.exact_conflicts(self.judges, self.known)
+        judge.nothing_lost(self.judges)
+        judge.recorded_by_nobody(self.judges, self.known)
+        await self._silence()
+
+    async def _until_agreed(self) -> None:
+        deadline = trio.current_time() + PEACE_S
+        quiet_since = trio.current_time()
+        while True:
+            await trio.sleep(1)
+            self._judge()
+            if await self._answered() or not self._agreed():
+                quiet_since = trio.current_time()
+            elif trio.current_time() - quiet_since > 20:
+                return
+            if trio.current_time() > deadline:
+                told = await self._why_not()
+                try:
+                    judge.agreement(self.judges)
+                except Breach as breach:
+                    told = f"{breach}; {told}"
+                raise Breach(f"L1 they do not come to agree: {told}")
+
+    def _agreed(self) -> bool:
+        mandates = [machine.mandate for machine in self.machines]
+        if not all(mandate is not None and mandate.agrees_here for mandate in mandates):
+            return False
+        if len({mandate.books.journal.view() for mandate in mandates if mandate is not None}) != 1:
+            return False
+        with suppress(Breach):
+            judge.agreement(self.judges)
+            return True
+        return False
+
+    async def _why_not(self) -> str:
+        told = []
+        for machine in self.machines:
+            if machine.mandate is None:
+                told.append(f"{machine.person} off, {machine.failures[-1:]}")
+                continue
+            status = await machine.ask("GET", "/v1/status")
+            found = [(a["name"], a["state"], a["reason"]) for m in status["mandates"] for a in m["attachments"] if a["state"] != "synced"]
+            problems = [problem["message"] for problem in status["problems"]]
+            how = f"idle {machine.mandate.idle} lacks {machine.mandate.lacking} links {len(machine.office.links)}"
+            told.append(f"{machine.person} {how} {found} {problems}")
+        return "; ".join(told)
+
+    async def _answered(self) -> bool:
+        """Whether a machine asked a person something, who says: what vanished is to be gone; a single file is to come back."""
+        asked = False
+        for machine in self.machines:
+            if machine.mandate is None:
+                continue
+            status = await machine.ask("GET", "/v1/status")
+            judge.answers(status, machine.person)
+            for attachment in status["mandates"][0]["attachments"] if status["mandates"] else []:
+                if attachment["state"] == "halted":
+                    asked = True
+                    await machine.ask("POST", "/v1/confirm", mandate=MANDATE, name=attachment["name"])
+                elif attachment["state"] == "missing":
+                    asked = True
+                    await machine.ask("POST", "/v1/restore", mandate=MANDATE, name=attachment["name"])
+        return asked
+
+    async def _silence(self) -> None:
+        """L1: whoever agrees is silent."""
+        steps = [machine.disk.steps for machine in self.machines]
+        sent = self.net.sent
+        await trio.sleep(QUIET_S)
+        for machine, before in zip(self.machines, steps, strict=True):
+            if machine.disk.steps - before > 40:
+                raise Breach(f"L1 {machine.person} wrote {machine.disk.steps - before} times in {QUIET_S:.0f} s of peace")
+        links = len(self.machines) * (len(self.machines) - 1)
+        if self.net.sent - sent > links * QUIET_S * 100:
+            raise Breach(f"L1 {self.net.sent - sent} bytes were sent in {QUIET_S:.0f} s of peace")
+        await trio.sleep(LOOKED_OVER_S - QUIET_S)
+        for machine in self.machines:
+            if left := judge.leftovers(machine):
+                raise Breach(f"I1 {machine.person}: left over {left}")
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Whatever the product logs as an error is a mistake of ours."""
+        handler = _Errors(self.errors)
+        logger = logging.getLogger("p2psync")
+        propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+
+
+class _Errors(logging.Handler):
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._errors.append(self.format(record))
+
+
+@contextmanager
+def _one_interface() -> Iterator[None]:
+    patch: Any = office_module
+    before = patch.select
+    patch.select = lambda names: [interface(names[0])]
+    try:
+        yield
+    finally:
+        patch.select = before
+
+
+def _first(group: BaseExceptionGroup[Breach]) -> Breach:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Breach)
+    return error
