@@ -80,8 +80,9 @@ class Home:
         if status.st_mode & 0o022:
             raise HomeExposed(path=path, command=f"chmod 700 {shlex.quote(str(path))}")
         self.keys: DeviceKeys = keyring.device_keys(path / "device.key")
-        for left in (path / "mandates").glob(".new-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # what was begun and not finished; if not now, another time
+            for left in list((path / "mandates").glob(".new-*")):
+                shutil.rmtree(left, ignore_errors=True)
 
     @property
     def device(self) -> DeviceId:

@@ -125,14 +125,15 @@ def recorded_by_nobody(judges: list[Judge], known: Known) -> None:
             "SELECT e.path, e.op, e.digest, e.act FROM entries e JOIN records r ON r.id = e.record WHERE r.device = ? AND e.attaches = 0",
             (own,),
         )
-        put = {(name, content_digest(content)) for name, content in known.put.get(judge.machine.person, set())}
+        put = {(_fold(name), content_digest(content)) for name, content in known.put.get(judge.machine.person, set())}
+        removed = {_fold(name) for name in known.removed}
         for path, op, digest, act in rows.fetchall():
             if act not in (Act.SAVE, Act.DELETE):
                 continue
-            if op == Op.FILE and (path, digest) not in put:
+            if op == Op.FILE and (_fold(path), digest) not in put:
                 whose = next((content for content in known.whole if content_digest(content) == digest), b"?")
                 raise Breach(f"I5 {judge.machine.person}: recorded a save of {path} that nobody made there, {_short(whose)!r}")
-            if op == Op.GONE and path not in known.removed:
+            if op == Op.GONE and _fold(path) not in removed:
                 raise Breach(f"I5 {judge.machine.person}: recorded a deletion of {path} that nobody made")
 
 

@@ -152,6 +152,8 @@ class Volatile:
 def left_of(old: Image, new: Image, chance: random.Random) -> Image:
     """What a power cut leaves of a file of which ``old`` is durable and ``new`` was written last: one of them, or a torn mixture."""
     style = chance.choice(("old", "new", "torn", "torn", "zeros"))
+    if old.data == new.data:  # only its permissions or times changed
+        style = "old" if style != "new" else style
     if style == "old":
         return old
     if style == "new":
