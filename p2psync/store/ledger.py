@@ -155,13 +155,18 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """For the length of the block, this thread reads over a connection of its own, and sees at once what was committed."""
+        """For the length of the block, this thread reads over a connection of its own, and sees at once what was committed.
+
+        Raises:
+            DiskFull, CannotWrite, DiskFailing, DatabaseDamaged: there is none yet, and none can be made at the moment.
+        """
         before = getattr(self._own, "connection", None)
         if before is None:
             try:
                 self._own.connection = self._idle.pop()
             except IndexError:
-                self._own.connection = self._connect_reader()
+                with database(self.path):
+                    self._own.connection = self._connect_reader()
         try:
             yield
         finally:

@@ -355,7 +355,7 @@ class Disk:
         """What stands at and below a path, as people see it: names, composed, to contents; None for folders."""
         try:
             status = real.lstat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         if stat.S_ISREG(status.st_mode):
             return {name: self._seen(path, status)}

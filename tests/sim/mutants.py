@@ -11,7 +11,7 @@ from p2psync.daemon import mandate as mandate_module
 from p2psync.engine import settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
-from p2psync.store import apply, carryout, look, naming, openfiles, scan, swap, work
+from p2psync.store import apply, carryout, look, openfiles, swap, work
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.ledger import Ledger
@@ -100,24 +100,16 @@ def _absence_deletes() -> Patches:
     return [(work, "reconcile", deciding)]
 
 
-def _errors_taken_for_absence() -> Patches:
-    real = scan.observe
-
-    def observe(*args: Any, **more: Any) -> Any:
-        seen = real(*args, **more)
-        return scan.Nothing() if isinstance(seen, scan.Unreadable) else seen
-
-    return [(look, "observe", observe)]
-
-
 def _open_files_replaced() -> Patches:
+    @contextmanager
+    def held(fd: int) -> Iterator[Lease]:
+        yield Lease.UNKNOWN
+
     return [
         (openfiles, "descriptor", _nothing),
         (openfiles, "open_in", _nothing),
         (openfiles, "is_open", _nothing),
-        (openfiles, "_take_lease", lambda fd: Lease.GRANTED),
-        (openfiles, "_give_back", _nothing),
-        (openfiles, "awaited", lambda fd: False),
+        (openfiles, "held", held),
     ]
 
 
@@ -137,15 +129,11 @@ def _begun_work_forgotten() -> Patches:
     return [(work.Work, "unfinished", lambda self: set())]
 
 
-def _names_that_collide_overwritten() -> Patches:
-    return [(naming.Naming, "recorded", _nothing)]
-
-
 def _early_records_dropped() -> Patches:
     real = Books.accept
 
     def accept(self: Books, raws: list[bytes], *args: Any) -> Any:
-        return real(self, raws[:-1] if len(raws) > 1 else raws, *args)
+        return real(self, raws[:-1] if len(raws) > 4 else raws, *args)
 
     return [(Books, "accept", accept)]
 
@@ -161,13 +149,11 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "every head a parent": _every_head_a_parent,
     "swapped comparison": _swapped_comparison,
     "absence deletes": _absence_deletes,
-    "errors taken for absence": _errors_taken_for_absence,
     "open files replaced": _open_files_replaced,
     "shipped while written": _shipped_while_written,
     "no conflict copy": _no_conflict_copy,
     "never looked over": _never_looked_over,
     "begun work forgotten": _begun_work_forgotten,
-    "names that collide overwritten": _names_that_collide_overwritten,
     "early records dropped": _early_records_dropped,
 }
 """By name: what the fault is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -121,6 +122,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with this deliberate fault in the product")
     parser.add_argument("--show", type=int, metavar="SEED", help="only this run: the shrunk schedule and the trace")
     args = parser.parse_args(words)
+    if not re.fullmatch(r"\d+(-\d+)?", args.seeds):
+        parser.error(f"--seeds takes a number or A-B, not {args.seeds}")
     with applied(args.mutant):
         if args.show is not None:
             return show(args.show)

@@ -32,6 +32,7 @@ QUIET_S = 240.0
 LOOKED_OVER_S = 700.0
 """Within so long each machine goes through everything of its own accord, and tidies up."""
 MANDATE = "Dupont SA"
+PLAIN_NAMES = {f"{FOLDER}/{name}" for name in PLAIN} | set(SINGLES)
 
 
 class World:
@@ -258,10 +259,12 @@ class World:
         machine.disk.kill_at(chance.randrange(60), after=chance.random() < 0.5)
 
     async def _fault(self, machine: Machine, chance: random.Random) -> None:
+        self.known.inexact |= PLAIN_NAMES
         error = chance.choice([errno.EIO, errno.EACCES, errno.ENOSPC])
         machine.disk.fail(error, at=chance.randrange(40), count=chance.choice([1, 1, 3, 20]))
 
     async def _full(self, machine: Machine, chance: random.Random) -> None:
+        self.known.inexact |= PLAIN_NAMES  # what could not be recorded was seen by nobody
         machine.disk.full(True)
 
     async def _unmount(self, machine: Machine, chance: random.Random) -> None:
