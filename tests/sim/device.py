@@ -67,6 +67,8 @@ class Held:
     by_product: bool
     counts: bool
     """Whether it keeps others from a lease."""
+    writes: bool = False
+    """Whether it may be written to by this descriptor."""
 
 
 @dataclass(eq=False)

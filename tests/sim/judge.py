@@ -33,6 +33,7 @@ class Judge:
         self.people, self.known, self.machine = people, known, people.machine
         self.seen: Tree = {}
         self.by_daemon: set[str] = set()
+        self._aside: dict[str, bytes] = {}
         self.exempt: set[str] = set()
         """Names of plain files whose last save a power cut or a restored backup may have taken back: nobody can tell what was seen."""
 
@@ -65,6 +66,7 @@ class Judge:
             return
         self.machine.disk.touched = False
         now = self.tree()
+        self._check_aside(now, step)
         for name in sorted(now.keys() | self.seen.keys()):
             before, after = self.seen.get(name, self), now.get(name, self)
             if before == after:
@@ -84,14 +86,27 @@ class Judge:
         if after is None and name not in self.known.removed | self.known.folders:  # a folder takes the place of a file
             raise Breach(f"I5 {self.machine.person}: {name} went, which nobody deleted ({step})")
         if before and not self._is_recorded(before):
-            raise Breach(f"I2 {self.machine.person}: {name} was replaced before it was recorded, {before[:60]!r} ({step})")
+            self._aside[name] = before
+
+    def _check_aside(self, now: Tree, step: str) -> None:
+        """A save that came while its file was being replaced stands aside for a moment; then it is back, or recorded."""
+        for name, content in list(self._aside.items()):
+            place = self.people.where(name)
+            near = {} if place is None else self.machine.disk.tree(str(place.parent), "")
+            if now.get(name) == content or self._is_recorded(content):
+                del self._aside[name]
+            elif content not in near.values():
+                raise Breach(f"I2 {self.machine.person}: {name} was replaced before it was recorded, {content[:60]!r} ({step})")
 
     def _is_recorded(self, content: bytes) -> bool:
         mandate = self.machine.mandate
         if mandate is None:
             return True  # the end of a life: judged by what is found afterwards
         db = mandate.books.ledger.read()
-        return db.execute("SELECT 1 FROM entries WHERE digest = ?", (content_digest(content),)).fetchone() is not None
+        try:
+            return db.execute("SELECT 1 FROM entries WHERE digest = ?", (content_digest(content),)).fetchone() is not None
+        except sqlite3.ProgrammingError:  # closed: the same
+            return True
 
     def after_power_cut(self) -> None:
         """What a program had not made durable may be torn or gone; what the daemon put there may not."""

@@ -123,7 +123,9 @@ class Kernel:
         if created:
             disk.volatile.touch(node, disk.seconds(), Image(b"", status.st_mode & 0o7777, node.mtime))
             self._named(place, node)
-        self.fds[fd] = Held(disk, node, place.whole, disk.life, disk.serving, not (flags & os.O_PATH or node.is_folder))
+        counts = not (flags & os.O_PATH or node.is_folder)
+        writes = counts and bool(flags & (os.O_WRONLY | os.O_RDWR))
+        self.fds[fd] = Held(disk, node, place.whole, disk.life, disk.serving, counts, writes)
         if created or (before is not None and flags & os.O_TRUNC):
             disk.done()
         return fd

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,10 @@ class Machine:
             reply = await self.control.handle(Request(method, path, {}, {**(body or {}), **more}, caller))
         except UserError as error:
             return {"refused": str(error)}
+        except sqlite3.ProgrammingError:
+            if self.mandate is not None and not self.disk.dead:
+                raise
+            return {"refused": "the daemon is about to end"}  # whoever asks at that moment gets no answer
         finally:
             same.skew.reset(clock)
         assert isinstance(reply, Reply) and isinstance(reply.body, dict)

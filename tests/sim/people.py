@@ -171,6 +171,8 @@ class People:
         self.known.note_put(self.machine.person, name, content)
         if name.partition("/")[2] in PLAIN or name in SINGLES:
             self.known.note_saved(name, before, content)
+            if content in (SAME, b""):  # whoever sees it cannot tell whose it is
+                self.known.inexact.add(name)
 
     async def save_slowly(self, chance: random.Random, name: str) -> None:
         """As ``_save_slowly``; a power cut ends the program with the rest."""

@@ -81,11 +81,12 @@ class Processes:
             return real.fcntl(fd, command, arg)
         if command == fcntl.F_GETLEASE:
             return fcntl.F_WRLCK
-        if command == fcntl.F_SETLEASE and arg == fcntl.F_WRLCK:
+        if command == fcntl.F_SETLEASE and arg in (fcntl.F_WRLCK, fcntl.F_RDLCK):
             if held.disk.traits.no_lease:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             others = (one for number, one in self.kernel.fds.items() if number != fd and one.node is held.node)
-            if any(one.counts and one.life == one.disk.life for one in others) or self._is_open(fd):
+            hinders = [one for one in others if one.life == one.disk.life and (one.writes if arg == fcntl.F_RDLCK else one.counts)]
+            if hinders or (arg == fcntl.F_WRLCK and self._is_open(fd)):
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return 0
 

@@ -62,7 +62,7 @@ def play(schedule: Schedule) -> Outcome:
             if isinstance(first, AssertionError)
             else f"{type(first).__name__}: {first}"
         )
-        outcome.where = "".join(traceback.format_exception(first)[-8:])
+        outcome.where = "".join(traceback.format_exception(first)[-14:])
     finally:
         signal.alarm(0)
         _clear(place)

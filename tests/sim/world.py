@@ -377,6 +377,8 @@ class World:
             if machine.mandate is None:
                 continue
             status = await machine.ask("GET", "/v1/status")
+            if "refused" in status:
+                continue
             judge.answers(status, machine.person)
             for attachment in status["mandates"][0]["attachments"] if status["mandates"] else []:
                 if attachment["state"] == "halted":
