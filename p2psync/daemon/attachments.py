@@ -79,11 +79,11 @@ def bring_back(mandate: "Mandate", name: RelPath) -> set[RelPath]:
     return found if location.single else found | mandate.look.bring_back(name)
 
 
-def _confirm(mandate: "Mandate", name: RelPath) -> set[Spot]:
+def _confirm(mandate: "Mandate", name: RelPath) -> tuple[set[Spot], set[RelPath]]:
+    """In a thread: the spots to look at, and the paths to decide about."""
     location = mandate.books.locations()[name]
     spots = set() if location.single else mandate.look.confirm(name)
-    mandate.retry(mandate.work.setbacks.confirm(location))
-    return spots
+    return spots, mandate.work.setbacks.confirm(location)
 
 
 async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
@@ -96,7 +96,8 @@ async def confirm(mandate: "Mandate", name: str) -> dict[str, Any]:
     if not chosen:
         raise NothingHalted(name=escaped(name), mandate=escaped(mandate.books.name))
     for one in chosen:
-        spots = await mandate.between_rounds(partial(_confirm, mandate, one))
+        spots, paths = await mandate.between_rounds(partial(_confirm, mandate, one))
+        mandate.retry(paths)
         mandate.look_at(spots)
         mandate.look_over({one})
     shown = ", ".join(f"“{one}”" for one in sorted(chosen))

@@ -53,7 +53,7 @@ def test_two_machines_that_find_and_reach_each_other_and_a_cable_that_is_out(des
     bruno.p2psync("subscribe", ticket)
     bruno.p2psync("wait", BOOKS, "--timeout", "20")
     reached = [one["reached"]["sentence"] for one in map(doctor, desks) if "reached" in one]
-    assert reached and all("the last one from 10.9.0." in sentence for sentence in reached)
+    assert reached and all("the last one from 10.9.0." in sentence or "the last one from fe80:" in sentence for sentence in reached)
     assert "Bruno" in doctor(anna)["clock"]["sentence"]
     ip("-n", bruno.namespace, "address", "flush", "dev", "lan0")
     bruno.until("it notices that it is on no network", lambda: "no-network" in doctor(bruno))

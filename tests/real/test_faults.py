@@ -89,11 +89,11 @@ def test_the_disk_with_the_files_is_full(pair: Pair, mounts: Mounts) -> None:
         watching.always("compta.cre", "recus/first")
         save(pair.anna.folder / "compta.cre", content(1, BIG))
         save(pair.anna.folder / "recus/first", content(1))
-        found = told(pair.bruno, "compta.cre", "compta.cre", "full", "Make room")
-        assert found["state"] == "error"
+        found = told(pair.bruno, "compta.cre", "compta.cre", "left of", "Make room")
+        assert found["state"] == "waiting"
         pair.bruno.until("the other file came in all the same", lambda: (pair.bruno.folder / "recus/first").read_bytes() == content(1))
         assert (pair.bruno.folder / "compta.cre").read_bytes() == content(0)
-        assert "full" in pair.bruno.does("status")
+        assert "Make room" in pair.bruno.does("status")
         mounts.again(pair.bruno.folder, "size=4m")
         goes_on(pair, pair.bruno)
     assert (pair.bruno.folder / "compta.cre").read_bytes() == content(1, BIG)
