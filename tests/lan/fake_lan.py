@@ -15,6 +15,7 @@ import getpass
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,16 @@ PATIENCE_S = 300.0
 
 
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do blocking work where it is asked for, between two checkpoints."""
+    """Do blocking work where it is asked for."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", in_place)
 
-    async def run_sync(work: Callable[..., Any], *args: object, **_: object) -> Any:
-        await trio.lowlevel.checkpoint()
-        result = work(*args)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return result
 
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+async def in_place(work: Callable[..., Any], *args: object, **_: object) -> Any:
+    """Blocking work that is done by the task that asks for it, between two checkpoints."""
+    await trio.lowlevel.checkpoint()
+    result = work(*args)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return result
 
 
 class FakeWatcher:
@@ -118,34 +120,36 @@ class Wire:
             await end.inner.aclose()
 
 
-class _End(trio.abc.HalfCloseableStream):
-    """One end; what is sent into a wire that hangs is swallowed, up to what a system would buffer."""
+class End(trio.abc.HalfCloseableStream):
+    """One end of a stream; what is sent while it ``hangs`` is swallowed, up to what a system would buffer, and nothing arrives."""
 
     _BUFFER = 256 * 1024
 
-    def __init__(self, lan: Lan, wire: Wire, inner: Any, other: str, own: str) -> None:
-        self.lan, self.wire, self.inner = lan, wire, inner
+    def __init__(self, inner: Any, other: str) -> None:
+        self.inner = inner
         self.peer_address = (other, PORT)
-        self.own = own
-        self.sent = 0
         self._swallowed = 0
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the cable is out."""
+        raise NotImplementedError
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._hangs:
-            await trio.lowlevel.checkpoint()
-            self._swallowed += len(data)
-            if self._swallowed > self._BUFFER:
-                await trio.sleep_forever()
+        if not self.hangs:
+            await self.inner.send_all(data)
             return
-        self.sent += len(data)
-        await self.inner.send_all(data)
+        await trio.lowlevel.checkpoint()
+        self._swallowed += len(data)
+        if self._swallowed > self._BUFFER:
+            await trio.sleep_forever()
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data: bytes = await self.inner.receive_some(max_bytes)
-        if self._hangs:
+        if self.hangs:
             await trio.sleep_forever()
         return data
 
@@ -153,18 +157,33 @@ class _End(trio.abc.HalfCloseableStream):
         await self.inner.send_eof()
 
     async def aclose(self) -> None:
-        if self._hangs:  # the other side does not hear of it
+        if self.hangs:  # the other side does not hear of it
             self.inner.receive_stream.close()
             await trio.lowlevel.checkpoint()
         else:
             await self.inner.aclose()
 
+
+class _End(End):
+    """One end of a wire."""
+
+    def __init__(self, lan: Lan, wire: Wire, inner: Any, other: str, own: str) -> None:
+        super().__init__(inner, other)
+        self.lan, self.wire, self.own = lan, wire, own
+        self.sent = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.hangs:
+            self.sent += len(data)
+        await super().send_all(data)
+
     @property
-    def _hangs(self) -> bool:
+    def hangs(self) -> bool:
+        """Whether the cable is out, or was since this wire began."""
         return self.wire.cut_off or bool({self.own, self.peer_address[0]} & self.lan.unplugged)
 
 
-class _Door(trio.abc.Listener[Any]):
+class Door(trio.abc.Listener[Any]):
     """Where connections to one machine arrive."""
 
     def __init__(self) -> None:
@@ -187,7 +206,7 @@ class Lan:
         self.wires: list[Wire] = []
         self.unplugged: set[str] = set()
         self.blocked: set[tuple[str, str]] = set()
-        monkeypatch.setattr(office_module, "select", lambda names: [_interface(names[0])])
+        monkeypatch.setattr(office_module, "select", lambda names: [interface(names[0])])
 
     def machine(self, person: str, *, peers: tuple[Machine, ...] = ()) -> Machine:
         """A machine that is off; it finds ``peers`` by itself."""
@@ -217,9 +236,8 @@ class Lan:
         return open_stream
 
 
-def _interface(address: str) -> Interface:
-    from ipaddress import ip_interface
-
+def interface(address: str) -> Interface:
+    """The one network interface of the machine at this address."""
     return Interface("fake0", 1, (ip_interface(f"{address}/24"),))
 
 
@@ -232,7 +250,7 @@ class Machine:
         self.place.mkdir(parents=True)
         self.peers = peers
         self.witness: Witness | None = None
-        self.door: _Door | None = None
+        self.door: Door | None = None
         self.watcher = FakeWatcher()
         self.office: Office
         self.control: Control
@@ -251,7 +269,7 @@ class Machine:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be on until ``stop`` or ``kill``."""
-        self.watcher, self.door, self.ended = FakeWatcher(), _Door(), trio.Event()
+        self.watcher, self.door, self.ended = FakeWatcher(), Door(), trio.Event()
         home = Home(self.place / "state", Office.now_ms, witness=self.witness)
         try:
             async with trio.open_nursery() as nursery:

@@ -27,10 +27,10 @@ from p2psync.edge.http import Reply, Request
 from p2psync.store.home import Home
 from p2psync.store.lock import HomeLock
 from p2psync.values.errors import UserError
-from tests.lan.fake_lan import FakeWatcher
+from tests.lan.fake_lan import PORT, Door, FakeWatcher
 from tests.sim import same
 from tests.sim.disk import Disk, Killed, Traits
-from tests.sim.net import PORT, Announcer, Door, Net
+from tests.sim.net import Announcer, Net
 
 RESTART_S = 3.0
 """After so long the service manager starts a daemon again that ended by itself."""

@@ -5,23 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
 import trio
 import trio.testing
 
 from p2psync.edge.discovery import Announcement, Seen
-from p2psync.edge.interfaces import Interface
+from tests.lan.fake_lan import End
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
 
-PORT = 22088
 ARP_S = 3.0
 """So long the neighbours are asked for an address before a system gives up."""
-BUFFER = 256 * 1024
-"""What a system takes of a sender before anything arrives."""
 
 
 class Wire:
@@ -32,7 +28,7 @@ class Wire:
         ends = trio.testing.memory_stream_pair()
         self.hung = self.over = False
         self.delay_s = net.delay_s()
-        self.ends = (_End(self, ends[0], caller, host), _End(self, ends[1], host, caller))
+        self.ends = (_End(self, ends[0], host), _End(self, ends[1], caller))
 
     def reset(self) -> None:
         """Both sides are told at once."""
@@ -48,33 +44,27 @@ class Wire:
         return self.hung
 
 
-class _End(trio.abc.HalfCloseableStream):
-    def __init__(self, wire: Wire, inner: Any, own: str, other: str) -> None:
-        self.wire, self.inner = wire, inner
-        self.own, self.peer_address = own, (other, PORT)
-        self._swallowed = 0
+class _End(End):
+    def __init__(self, wire: Wire, inner: Any, other: str) -> None:
+        super().__init__(inner, other)
+        self.wire = wire
         self._closed = False
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the cable is out, or was since this wire began."""
+        return self.wire.hangs
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.sleep(self.wire.delay_s)
-        if self.wire.hangs:
-            self._swallowed += len(data)
-            if self._swallowed > BUFFER:
-                await trio.sleep_forever()
-            return
-        self.wire.net.sent += len(data)
+        if not self.hangs:
+            self.wire.net.sent += len(data)
         with self._told_of_reset():
-            await self.inner.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
+            await super().send_all(data)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         with self._told_of_reset():
-            data: bytes = await self.inner.receive_some(max_bytes)
-        if self.wire.hangs:
-            await trio.sleep_forever()
-        return data
+            return await super().receive_some(max_bytes)
 
     @contextmanager
     def _told_of_reset(self) -> Iterator[None]:
@@ -85,30 +75,9 @@ class _End(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError("connection reset by peer") from None
             raise
 
-    async def send_eof(self) -> None:
-        await self.inner.send_eof()
-
     async def aclose(self) -> None:
         self._closed = True
-        if self.wire.hangs:  # the other side does not hear of it
-            self.inner.receive_stream.close()
-            await trio.lowlevel.checkpoint()
-        else:
-            await self.inner.aclose()
-
-
-class Door(trio.abc.Listener[Any]):
-    """Where connections to one machine arrive."""
-
-    def __init__(self) -> None:
-        self.arrive, self._arrived = trio.open_memory_channel[Any](100)
-
-    async def accept(self) -> Any:
-        return await self._arrived.receive()
-
-    async def aclose(self) -> None:
-        self._arrived.close()
-        await trio.lowlevel.checkpoint()
+        await super().aclose()
 
 
 class Net:
@@ -121,7 +90,6 @@ class Net:
         self.parted: set[frozenset[str]] = set()
         self.slow = False
         self.sent = 0
-        self.heard: dict[str, set[int]] = {}
 
     def delay_s(self) -> float:
         """How long what is sent over a new wire takes, in s."""
@@ -168,11 +136,6 @@ class Net:
             return wire.ends[0]
 
         return open_stream
-
-
-def interface(address: str) -> Interface:
-    """The one network interface of a machine."""
-    return Interface("fake0", 1, (ip_interface(f"{address}/24"),))
 
 
 class Announcer:

@@ -18,11 +18,12 @@ import trio.testing
 
 from p2psync.daemon import office as office_module
 from p2psync.daemon.mandate import Mandate
+from tests.lan.fake_lan import interface
 from tests.sim import judge, same
 from tests.sim.disk import interposed
 from tests.sim.judge import Breach, Judge
 from tests.sim.machine import RESTART_S, Machine
-from tests.sim.net import Net, interface
+from tests.sim.net import Net
 from tests.sim.people import FOLDER, PLAIN, SINGLES, WILD, Known, People
 from tests.sim.schedule import PEOPLE, Schedule, Step
 
@@ -118,12 +119,7 @@ class World:
             self._after_death(machine)
             self.say(f"{machine.person} ended")
             await trio.sleep(RESTART_S)
-            while not self._may_start(machine):
-                await trio.sleep(1)
             self.say(f"{machine.person} starts")
-
-    def _may_start(self, machine: Machine) -> bool:
-        return True
 
     def _after_death(self, machine: Machine) -> None:
         judged = self.judges[self.machines.index(machine)]

@@ -9,7 +9,7 @@ import pytest
 
 from p2psync.store import resolving, versions
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
+from tests.lan.desks import Desk, exchange, fast_place, fast_vanishing, tree
 from tests.lan.vanish import WAYS, Disk
 
 
@@ -33,17 +33,6 @@ def office():
         for desk in (anna, marie):
             desk.arrivals.close()
             desk.books.close()
-
-
-def exchange(*desks, rounds=2):
-    found = []
-    for _ in range(rounds):
-        for one in desks:
-            for other in desks:
-                if one is not other:
-                    one.learn(other)
-            found.append(one.settle(*[d for d in desks if d is not one], patience=0.0))
-    return found
 
 
 def tops(worked) -> dict[str, str]:

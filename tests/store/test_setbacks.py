@@ -7,7 +7,7 @@ import pytest
 
 from p2psync.store import vanishing
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
+from tests.lan.desks import Desk, exchange, fast_place, fast_vanishing, tree
 
 RECUS = RelPath("recus")
 NAMES = [f"{n}.pdf" for n in range(30)]
@@ -40,17 +40,6 @@ def office(monkeypatch):
 def write(path, text, when):
     path.write_text(text)
     os.utime(path, (when, when))
-
-
-def exchange(*desks, rounds=2):
-    found = []
-    for _ in range(rounds):
-        for one in desks:
-            for other in desks:
-                if one is not other:
-                    one.learn(other)
-            found.append(one.settle(*[d for d in desks if d is not one], patience=0.0))
-    return found
 
 
 def codes(worked):
