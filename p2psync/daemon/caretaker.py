@@ -142,16 +142,16 @@ class Caretaker:
 
     async def _copy_late(self, mandate: "Mandate") -> None:
         """Copy into the vault what it could not take when it was saved, once there is room; say so until then."""
-        if not mandate.look.uncopied:
+        if not mandate.look.seeing.uncopied:
             mandate.well("history")
             return
         disk = self._office.disks.get(self._office.home.path)
         if disk is not None and not disk.tight:
-            mandate.look.uncopied = False
+            mandate.look.seeing.uncopied = False
             try:
                 await mandate.in_thread(partial(catch_up, mandate.books, mandate.sources))
             except BaseException:
-                mandate.look.uncopied = True
+                mandate.look.seeing.uncopied = True
                 raise
             mandate.well("history")
         elif "history" not in mandate.troubles:

@@ -97,7 +97,7 @@ def _watching(office: "Office") -> list[dict[str, Any]]:
     problem = office.watcher.problem
     if isinstance(problem, WatchLimit):
         return [finding("watch-limit", why=problem.cause, do=problem.action)]
-    faults = {watch.folder: watch.fault for mandate in office.mandates.values() for watch in mandate.watches() if watch.fault}
+    faults = {watch.folder: watch.fault for mandate in office.mandates.values() for watch in mandate.watching.all() if watch.fault}
     found = [finding("unwatched", path=folder, why=fault.lower()) for folder, fault in sorted(faults.items())]
     return found or [surroundings.of_watches(surroundings.watches())]
 

@@ -62,7 +62,7 @@ class Conversation:
         """Tell what we have: the first words about this mandate."""
         self._say_heads()
         self.tell_held()
-        members = (*self.peer.whereabouts(), *self.mandate.addresses_of_others(self.device))[: m.MAX_DEVICES]
+        members = (*self.peer.whereabouts(), *self.mandate.sightings.of_others(self.device))[: m.MAX_DEVICES]
         if members:
             self.peer.say(m.Whereabouts(self.handle, members))
 
@@ -182,7 +182,7 @@ class Conversation:
         self.theirs = {(head.device, head.incarnation): head.seq for head in heads.logs}
         self._asked.clear()
         self._ask_own(heads)
-        self.mandate.notice_fork(self.device, heads)
+        self.mandate.intake.notice_fork(self.device, heads)
         self.ask()
         ours = self.mandate.books.journal.ends
         lacks = any(self.theirs.get(log, 0) < end.seq for log, end in ours.items())
@@ -204,7 +204,7 @@ class Conversation:
 
     async def _take(self, raws: tuple[bytes, ...]) -> None:
         self.mandate.fetcher.prefer(self)
-        accepted = await self.mandate.accept(list(raws), self)
+        accepted = await self.mandate.intake.accept(list(raws), self)
         for record in [*accepted.new, *accepted.early]:
             if self.theirs.get(record.log, 0) < record.seq and (record.log in self.theirs or len(self.theirs) < m.MAX_LOGS):
                 self.theirs[record.log] = record.seq

@@ -164,9 +164,9 @@ class Dialer:
             for mandate in mandates:
                 yield Candidate(host, port, mandate.gate(), met=True)
         for mandate in mandates:
-            for device in mandate.wanted():
+            for device in mandate.sightings.wanted():
                 if device not in office.links:
-                    for host, port in mandate.whereabouts(device):
+                    for host, port in mandate.sightings.of(device):
                         yield Candidate(host, port, mandate.gate(), device, met=True)
         yield from self._from_announcements()
 

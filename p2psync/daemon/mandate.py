@@ -5,27 +5,33 @@ told to the peers. Memory here is a cache of the ledger: after an error it is dr
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeVar
 
 import trio
 
-from p2psync.daemon.conversation import BadRecord, Conversation
+from p2psync.daemon.bookwork import in_thread
+from p2psync.daemon.conversation import Conversation
 from p2psync.daemon.fetcher import PAUSE_S, Fetcher
+from p2psync.daemon.intake import Intake
+from p2psync.daemon.reckoning import Reckoning
+from p2psync.daemon.sightings import Sightings
 from p2psync.daemon.troubles import Troubles
-from p2psync.edge.watcher import Changes, Watch, Watcher
+from p2psync.daemon.watching import Watching, doubted
+from p2psync.edge.watcher import Changes, Watcher
 from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
-from p2psync.engine.ignore import database_of, halves_of
+from p2psync.engine.ignore import database_of
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import addresses, figures, listings, resuming, reuniting, versions
+from p2psync.store import listings
 from p2psync.store.arrivals import Arrivals
-from p2psync.store.books import Accepted, Books
+from p2psync.store.books import Books
 from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
+from p2psync.store.locating import locate, spell
 from p2psync.store.look import Look
 from p2psync.store.sources import Sources
 from p2psync.store.spots import Looked, Spot
@@ -33,7 +39,7 @@ from p2psync.store.work import Work
 from p2psync.values.digest import Digest
 from p2psync.values.errors import BadPath, UserError
 from p2psync.values.keys import GroupKeys
-from p2psync.values.names import DeviceId, MandateId, RelPath, escaped
+from p2psync.values.names import DeviceId, MandateId, RelPath
 from p2psync.values.record import Kind, Record
 
 T = TypeVar("T")
@@ -50,30 +56,8 @@ READING_S = 1.0
 """A round that reads for longer is worth a word in the status."""
 _AT_ONCE = 2000
 """Paths that one round takes on, so that what a person just saved need not wait for the end of a large import."""
-_NOT_HELD = {"waiting", "missing", "error", "halted", "receiving"}
 _SLICE = 200
 """Events that are looked at in one go, so that the status need not wait for a thousand of them."""
-_SPOTS = 16
-"""Addresses at which one member is tried."""
-
-Whereabouts: TypeAlias = tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]
-
-
-class LastHeard(NamedTuple):
-    """What a member that has gone last said of its disk: up to which of our entries it was (None: not known any more), and files lacked."""
-
-    told: int | None
-    lacks: int
-
-
-class MachineTwice(UserError):
-    """A machine of {person} exists twice in “{mandate}”, or was restored from a backup: two different histories are signed by it. Use one
-    of them only, and subscribe the other again with a new ticket.
-    """
-
-
-class MandateFull(UserError):
-    """“{mandate}” does not take everything that other machines send ({why}). Ask its owner whether somebody misuses it."""
 
 
 class Mandate:
@@ -87,11 +71,13 @@ class Mandate:
         self.work = Work(books, self.sources, self.arrivals)
         self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
-        self.last_heard: dict[DeviceId, LastHeard] = {}
         self.attention = Notices()
+        self.reckoning = Reckoning(books, self.attention, self.fetcher)
+        self.sightings = Sightings(books)
+        self.intake = Intake(self)
+        self.watching = Watching(watcher)
         self.troubles: Troubles[str] = Troubles(books.now_ms)
         self.bytes_out = 0
-        self._watcher = watcher
         self._on_change = on_change
         self._on_members = on_members
         self._settling: Settling[Spot] = Settling()
@@ -99,18 +85,12 @@ class Mandate:
         self._tries: Settling[Spot] = Settling()
         self._todo: set[RelPath] = set()
         self._surveys: set[RelPath] = set()
-        self._watches: dict[RelPath, tuple[Path, Watch]] = {}
         self.gone_through = trio.Event()
         """Everything was looked at and worked on, and nothing went wrong, since this memory was begun."""
         self._busy = trio.Lock()
         self._wake = trio.Event()
         self._working = False
         self._new: list[Record] = []
-        self._pending: set[RelPath] = set()
-        self._behind: set[str] = set()
-        self._told: dict[DeviceId, dict[DeviceId, list[tuple[str, int]]]] = {}
-        self.figures = figures.Figures()
-        self._count, self._counted = trio.Event(), trio.Event()
         self._unfit: dict[Path, BadPath] = {}
         self._surveyed: set[RelPath] = set()
         self._reading: tuple[float, set[RelPath]] = (0.0, set())
@@ -143,16 +123,14 @@ class Mandate:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.fetcher.write_down)
-                nursery.start_soon(self._keep_counted)
+                nursery.start_soon(self.reckoning.keep_counted)
                 task_status.started()
                 await self.in_thread(self.work.sweep)
                 while True:
                     await self._wait_for_work()
                     await self._round()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 3):
-                while self._watches:
-                    await self._watcher.unwatch(self._watches.popitem()[1][1])
+            await self.watching.end()
 
     async def _wait_for_work(self) -> None:
         while True:
@@ -164,20 +142,15 @@ class Mandate:
             self._wake = trio.Event()
             with trio.move_on_at(min(due, now + UNHEARD_S)):
                 await self._wake.wait()
-            if self._unheard:
+            if self.watching.deaf:
                 self._next_survey = min(self._next_survey, now + UNHEARD_S)
-
-    @property
-    def _unheard(self) -> bool:
-        """Whether the watcher cannot hear everything of ours, so that only a survey finds what was saved."""
-        return self._watcher.problem is not None or any(watch.fault for _, watch in self._watches.values())
 
     async def _round(self) -> None:
         now = trio.current_time()
         self._working = True
         try:
             async with self._busy:
-                await self._keep_watched()
+                self._surveys |= await self.watching.keep(self.books.locations())
                 if self._next_survey <= now:
                     self._next_survey = now + SURVEY_S
                     self._surveys |= set(self.books.locations())
@@ -192,7 +165,7 @@ class Mandate:
                 self._surveyed |= surveys
                 self._settling.seen(spots - looked.again.keys())
                 self._learn(looked, worked)
-                await self._count_behind(worked)
+                await self.reckoning.take(worked)
                 self.gone_through.set()
         finally:
             self._working = False
@@ -231,18 +204,6 @@ class Mandate:
         self.fetcher.update(worked.done, worked.wants)
         self._surveys |= worked.placed | (worked.absent - looked.surveyed)  # what was just seen to be absent is looked for in a while
 
-    async def _count_behind(self, worked: Worked) -> None:
-        """Note which paths are behind the journal here, or may be, beside those that are being fetched."""
-        there = self.books.locations()
-        pending = (self._pending - worked.done) | set(worked.again) | worked.look_again
-        self._pending = {path for path in pending if RelPath(path.top) in there}
-        behind = {shown for shown, a in self.attention.items() if a.state in _NOT_HELD}
-        doubtful = {shown for shown in behind if self.attention[shown].state == "error" and "/" in shown}
-        if doubtful:
-            behind -= await self.in_thread(partial(_nobodys, self.books, doubtful))
-        behind |= {path.text for path in self._pending}
-        self._behind = {shown for shown in behind if not self.fetcher.wants(shown)}
-
     def _take_up_freed(self, done: set[str], due: float) -> None:
         """What another name held up, of which something became known: another path is decided about, another spelling looked at."""
         for shown in self.attention.freed(done):
@@ -254,7 +215,7 @@ class Mandate:
 
     def _settling_of(self, paths: set[RelPath]) -> None:
         for path in paths:
-            self._settling.touched(self.look.spell(path), trio.current_time(), closed=True)
+            self._settling.touched(spell(self.books, path), trio.current_time(), closed=True)
 
     def _spread(self, worked: Worked) -> None:
         if worked.records:
@@ -268,29 +229,11 @@ class Mandate:
             conversation.tell_held()
         self._on_change(self.id)
 
-    # ---- watching
-
-    async def _keep_watched(self) -> None:
-        """Have a watch on each place that an attachment has here."""
-        wanted = self.books.locations()
-        for name in [name for name in self._watches if name not in wanted or self._watches[name][0] != wanted[name].path]:
-            await self._watcher.unwatch(self._watches.pop(name)[1])
-        for name, location in wanted.items():
-            if name not in self._watches:
-                only = {location.path.name, *halves_of(location.path.name)} if location.single else None
-                watch = await self._watcher.watch(location.root, recursive=not location.single, only=only)
-                self._watches[name] = (location.path, watch)
-                self._surveys.add(name)
-
-    def watches(self) -> list[Watch]:
-        """The watches on the places that attachments have here."""
-        return [watch for _, watch in self._watches.values()]
+    # ---- what is heard
 
     async def heard(self, changes: Changes) -> None:
         """The watcher heard something about us."""
-        for name, location in self.books.locations().items():
-            if location.root in changes.doubt:
-                self._surveys.add(name)
+        self._surveys |= doubted(changes, self.books.locations())
         for paths, closed in ((changes.touched, False), (changes.closed, True)):
             for number, where in enumerate(paths):
                 self._touched(where, trio.current_time(), closed)
@@ -300,7 +243,7 @@ class Mandate:
 
     def _touched(self, where: Path, now: float, closed: bool) -> None:
         try:
-            spot = self.look.locate(where)
+            spot = locate(self.books, where)
         except BadPath as e:
             self._unfit[where] = e
             return
@@ -332,66 +275,9 @@ class Mandate:
 
     # ---- records
 
-    async def accept(self, raws: list[bytes], source: Conversation | None) -> Accepted:
-        """Take records that arrived, pass the new ones on, and have their paths worked on. Who sent bad ones is left."""
-        try:
-            accepted = await self.in_thread(partial(self.books.accept, raws, source))
-        except UserError as e:
-            self.troubled("recording", e)
-            raise
-        self.well("recording")
-        self.after(accepted.new, accepted.touched, source)
-        await self._own_log_elsewhere(accepted)
-        for record in accepted.new:
-            if record.kind == Kind.RESUME:  # which says how things are, and is shown by itself
-                self.well(f"twice {record.device.hex()}")
-        for sender, why in accepted.alarms:
-            if isinstance(sender, Conversation):
-                sender.peer.cut(BadRecord(why=why))
-        for forked in accepted.forks:
-            if self.books.journal.at(forked.log, forked.seq) is None:  # it was our own, and has given way
-                continue
-            self._troubled_twice(forked.device)
-        if accepted.full:
-            self.troubled("full", MandateFull(mandate=escaped(self.books.name), why=accepted.full[0]))
-        return accepted
-
-    async def _own_log_elsewhere(self, accepted: Accepted) -> None:
-        """Others hold more of our own log than we did, or something else: it is not ours alone, and is left (store/resuming)."""
-
-        forks = [record for record in accepted.forks if record.device == self.books.keys.device]
-        if forks or any(record.log == self.books.own_log for record in accepted.new):
-            forked = min(forks, key=lambda record: record.seq, default=None)
-            await self.between_rounds(lambda: self.note_new(resuming.leave_log(self.books, forked)))
-            for conversation in self.conversations:
-                conversation.ask_again()
-            self.look_over(set(self.books.locations()))
-        if reuniting.has_forgotten(self.books) and accepted.touched:
-            self.retry(await self.between_rounds(partial(self._reunite, accepted.touched)))
-
-    def notice_fork(self, peer: DeviceId, heads: m.Heads) -> None:
-        """A peer says that another record than the one that we hold stands in its own log: it exists twice, or was restored."""
-        for head in heads.logs:
-            if head.device == peer and self.books.journal.at((peer, head.incarnation), head.seq) not in (None, head.id):
-                self._troubled_twice(peer)
-
-    def _troubled_twice(self, device: DeviceId) -> None:
-        error = MachineTwice(person=self.person(device), machine=self.machine(device), mandate=escaped(self.books.name))
-        self.troubled(f"twice {device.hex()}", error)
-
-    def _reunite(self, touched: set[RelPath]) -> set[RelPath]:
-        records, settled = reuniting.reunite(self.books, touched)
-        self.note_new(records)
-        return settled
-
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that blocks, in a thread that reads what was committed and nothing older."""
-
-        def reading() -> T:
-            with self.books.ledger.reading():
-                return work()
-
-        return await trio.to_thread.run_sync(reading)
+        return await in_thread(self.books, work)
 
     def after(self, records: list[Record], touched: set[RelPath], source: Conversation | None = None) -> None:
         """Records were added to the journal: pass them on and work on what they touch."""
@@ -430,33 +316,11 @@ class Mandate:
         """It has gone."""
         if conversation in self.conversations:
             self.conversations.remove(conversation)
-            if conversation.held is not None:
-                told = self.books.positions.get(conversation.held.view)
-                self.last_heard[conversation.device] = LastHeard(told, conversation.held.files)
+            self.reckoning.left(conversation.device, conversation.held)
             self.books.left(conversation)
             self.fetcher.leave(conversation)
             self.ask_others(conversation)
             self._on_change(self.id)
-
-    def hear_of(self, teller: DeviceId, members: Whereabouts) -> bool:
-        """A peer says where other members were last met; whether that is news. It counts until the same peer says something else."""
-        before = self._told.get(teller)
-        self._told[teller] = {device: addresses.usable(spots) for device, spots in members if device != self.books.keys.device}
-        return self._told[teller] != before
-
-    def wanted(self) -> Iterable[DeviceId]:
-        """Whom to look for: the other members; for a newcomer who does not know them yet, the one who made the ticket."""
-        known = self.books.roster.members() if self.books.me is not None else addresses.devices(self.books.ledger.read())
-        return [device for device in known if device != self.books.keys.device]
-
-    def whereabouts(self, device: DeviceId) -> list[tuple[str, int]]:
-        """Where to try to reach a member: where it was met, the latest first, then where others say that it is."""
-        told = [spot for teller in self._told.values() for spot in teller.get(device, ())]
-        return list(dict.fromkeys([*addresses.of(self.books.ledger.read(), device), *told]))[:_SPOTS]
-
-    def addresses_of_others(self, device: DeviceId) -> tuple[tuple[DeviceId, tuple[tuple[bytes, int], ...]], ...]:
-        """Where the members other than ``device`` and us were last met."""
-        return addresses.packed(self.books.ledger.read(), without={device, self.books.keys.device})
 
     # ---- how far we are
 
@@ -476,51 +340,17 @@ class Mandate:
         since, _ = self._reading
         return self.books.now_ms() - int(1000 * (trio.current_time() - since)) if self._working else None
 
-    def is_behind(self, shown: str) -> bool:
-        """Whether this path is a reason for this disk to be behind the journal."""
-        return shown in self._behind or self.fetcher.wants(shown)
-
-    @property
-    def lacking(self) -> tuple[int, int]:
-        """Files and bytes by which our disk is behind the journal."""
-        files, size = self.fetcher.missing
-        return files + len(self._behind), size
-
     def held(self, handle: int) -> m.Held | None:
         """What to tell a peer of our disk, or None while a round may still change it."""
         if self._todo or self._working or self._next_survey == -math.inf:
             return None
-        files, size = self.lacking
+        files, size = self.reckoning.lacking
         return m.Held(handle, self.books.journal.view(), files, size)
-
-    def in_sync(self, conversation: Conversation) -> bool:
-        """Whether this peer's disk holds what our journal says."""
-        held = conversation.held
-        return held is not None and held.view == self.books.journal.view() and not held.files
 
     @property
     def agrees_here(self) -> bool:
         """Whether this machine's own disk holds what its journal says, and nothing is under way."""
-        return self.idle and not self.lacking[0]
-
-    async def counted(self) -> None:
-        """Wait until the figures are those of the journal as it is."""
-        while self.figures.view != self.books.journal.view():
-            self._count.set()
-            await self._counted.wait()
-
-    async def _keep_counted(self) -> None:
-        while True:
-            self.figures = await self.in_thread(partial(figures.counted, self.books))
-            self._counted.set()
-            self._counted = trio.Event()
-            await self._count.wait()
-            self._count = trio.Event()
-
-    def position_of(self, conversation: Conversation) -> int:
-        """After how many of our entries the peer's disk is as far as the peer has said."""
-        held = conversation.held
-        return self.books.positions.get(held.view, 0) if held is not None and not held.files else 0
+        return self.idle and not self.reckoning.lacking[0]
 
     def person(self, device: DeviceId) -> str:
         """Who works on a device."""
@@ -577,19 +407,8 @@ class Mandate:
         self.arrivals.close()
         self._settling, self._later, self._tries = Settling(), Settling(), Settling()
         self._todo, self._surveys, self._surveyed = set(), set(), set()
-        self._pending, self._behind, self._unfit = set(), set(), {}
+        self._unfit = {}
+        self.reckoning.forget()
         self._next_survey = -math.inf
         self.attention.clear()
         self.fetcher.forget()
-
-
-def _nobodys(books: Books, shown: set[str]) -> set[str]:
-    """Those of these paths that are nobody's versions: what only this machine has, and may not or cannot be shared."""
-
-    def is_known(text: str) -> bool:
-        try:
-            return bool(versions.heads(books.ledger.read(), RelPath(text)).all)
-        except BadPath:
-            return False
-
-    return {text for text in shown if not is_known(text)}

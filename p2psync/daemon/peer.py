@@ -282,7 +282,7 @@ class Peer:
 
     def heard_of(self, mandate: "Mandate", told: m.Whereabouts) -> None:
         """It says where other members are."""
-        if mandate.hear_of(self.device, told.members):
+        if mandate.sightings.told(self.device, told.members):
             own = next((usable(spots) for device, spots in told.members if device == self.device), [])
             self._office.note_own_word(mandate, self.device, own[:8])
             self._office.wake_dialer.set()

@@ -37,7 +37,7 @@ async def ready_to_tell(mandates: "Iterable[Mandate]") -> None:
     """Let what a status tells be up to date, as far as that takes no time."""
     with trio.move_on_after(COUNTING_S):
         for mandate in list(mandates):  # others may be opened meanwhile
-            await mandate.counted()
+            await mandate.reckoning.counted()
 
 
 def status(office: "Office", only: "Mandate | None" = None) -> dict[str, Any]:
@@ -57,11 +57,12 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
     """One mandate."""
     books = mandate.books
     notices = _by_attachment(mandate)
-    attachments = [_attachment(mandate, name, op, notices.get(name.text, {})) for name, op in sorted(mandate.figures.attachments.items())]
+    attached = sorted(mandate.reckoning.figures.attachments.items())
+    attachments = [_attachment(mandate, name, op, notices.get(name.text, {})) for name, op in attached]
     people = participants(office, mandate)
     files, size = mandate.fetcher.missing
-    behind = [c.held for c in mandate.conversations if c.held is not None and not mandate.in_sync(c)]
-    conflicts = mandate.figures.conflicts
+    behind = [c.held for c in mandate.conversations if c.held is not None and not mandate.reckoning.in_sync(c)]
+    conflicts = mandate.reckoning.figures.conflicts
     return {
         "id": mandate.id.hex(),
         "name": books.name,
@@ -79,7 +80,7 @@ def of_mandate(office: "Office", mandate: "Mandate") -> dict[str, Any]:
         "history": {
             "bytes": books.vault.used,
             "file_bytes": books.vault.size,
-            "versions": mandate.figures.versions,
+            "versions": mandate.reckoning.figures.versions,
             "policy": str(office.config.keep),
         },
         "verified": _verified(mandate),
@@ -132,7 +133,7 @@ def _summary(shared: bool, attachments: list[dict[str, Any]], people: list[dict[
 def _attachment(mandate: "Mandate", name: RelPath, op: Op, notices: dict[str, Attention]) -> dict[str, Any]:
     location = mandate.books.locations().get(name)
     shown, why = _worst(mandate, name, notices)
-    figure = mandate.figures.of[name]
+    figure = mandate.reckoning.figures.of[name]
     return {
         "name": name.text,
         "kind": "folder" if op == Op.ATTACH_FOLDER else "file",
@@ -188,12 +189,12 @@ def _worst(mandate: "Mandate", name: RelPath, notices: dict[str, Attention]) -> 
         return min(notices.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
     if mandate.is_reading(name):
         return name.text, Attention("being-read", mandate.reading_since_ms())
-    return name.text, sending(mandate, name.text, mandate.figures.of[name].newest)
+    return name.text, sending(mandate, name.text, mandate.reckoning.figures.of[name].newest)
 
 
 def sending(mandate: "Mandate", shown: str, newest: int) -> Attention | None:
     """Who is online and has not yet all that was recorded up to our entry ``newest``, the last about ``shown``; None: nobody."""
-    behind = [c for c in mandate.conversations if not mandate.in_sync(c) and mandate.position_of(c) < newest]
+    behind = [c for c in mandate.conversations if not mandate.reckoning.in_sync(c) and mandate.reckoning.position_of(c) < newest]
     if not behind:
         return None
     people = " and ".join(sorted({mandate.person(c.device) for c in behind}))
@@ -222,7 +223,7 @@ def participants(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
                 "role": member.role.name.lower(),
                 "self": own,
                 "online": own or conversation is not None,
-                "in_sync": mandate.agrees_here if own else conversation is not None and mandate.in_sync(conversation),
+                "in_sync": mandate.agrees_here if own else conversation is not None and mandate.reckoning.in_sync(conversation),
                 "last_seen": office.now_ms() if own or conversation else met.get(device),
                 **(_nothing() if own else behind(mandate, device, conversation, met.get(device))),
             }
@@ -236,7 +237,7 @@ def behind(mandate: "Mandate", device: DeviceId, conversation: "Conversation | N
     machine, name = mandate.machine(device), books.name
     if conversation is None:
         return told("never-met" if met_ms is None else "offline", machine=machine, since_ms=met_ms)
-    if mandate.in_sync(conversation):
+    if mandate.reckoning.in_sync(conversation):
         return _nothing()
     held = conversation.held
     if held is None:
@@ -275,8 +276,8 @@ def metrics(office: "Office") -> str:
             f'p2psync_content_bytes_total{tag[:-1]},direction="out"}} {mandate.bytes_out}',
             f'p2psync_content_bytes_total{tag[:-1]},direction="in"}} {mandate.fetcher.bytes_in}',
             f"p2psync_incoming_files{tag} {mandate.fetcher.missing[0]}",
-            f"p2psync_conflicts{tag} {mandate.figures.conflicts}",
+            f"p2psync_conflicts{tag} {mandate.reckoning.figures.conflicts}",
             f"p2psync_history_bytes{tag} {mandate.books.vault.used}",
-            f"p2psync_history_versions{tag} {mandate.figures.versions}",
+            f"p2psync_history_versions{tag} {mandate.reckoning.figures.versions}",
         ]
     return "\n".join(lines) + "\n"

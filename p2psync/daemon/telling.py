@@ -52,7 +52,7 @@ class _Read:
 
 async def why(office: "Office", mandate: "Mandate", asked: str, everything: bool) -> dict[str, Any]:
     """All that is known about ``asked``: a name as the status prints it, or the whole path of a file on this disk. Raises: NotKnown."""
-    await mandate.counted()
+    await mandate.reckoning.counted()
     attention = set(mandate.attention)
     read = await mandate.in_thread(partial(_read, mandate.books, asked, attention, MOST if everything else LATEST))
     machines = _machines(office, mandate, read)
@@ -155,7 +155,7 @@ def _noticed(mandate: "Mandate", found: Found, path: RelPath, newest: int) -> tu
     if within:
         shown, why = min(within.items(), key=lambda pair: (ORDER.index(pair[1].state), pair[0]))
         return shown, status.awaited(mandate, shown, why)
-    if mandate.is_reading(RelPath(path.top)) or mandate.is_behind(found.shown):
+    if mandate.is_reading(RelPath(path.top)) or mandate.reckoning.is_behind(found.shown):
         return found.shown, Attention("being-read", mandate.reading_since_ms())
     sending = status.sending(mandate, found.shown, newest)
     return None if sending is None else (found.shown, sending)
@@ -230,7 +230,7 @@ def _machines(office: "Office", mandate: "Mandate", read: _Read) -> list[dict[st
         if own:
             rows.append(row | _own(mandate, read, what))
             continue
-        told, lacks = mandate.last_heard.get(device, (None, 0))
+        told, lacks = mandate.reckoning.last_heard.get(device, (None, 0))
         if conversation is not None:
             held = conversation.held
             told, lacks = (mandate.books.positions.get(held.view), held.files) if held else (None, 0)

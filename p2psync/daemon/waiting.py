@@ -63,7 +63,7 @@ def _problem(office: "Office", key: str) -> list[dict[str, Any]]:
 def _agreed(office: "Office", mandate: "Mandate") -> bool:
     if mandate.books.me is None or not mandate.agrees_here or _meeting(office, mandate):
         return False
-    return all(mandate.in_sync(conversation) for conversation in mandate.conversations)
+    return all(mandate.reckoning.in_sync(conversation) for conversation in mandate.conversations)
 
 
 def _meeting(office: "Office", mandate: "Mandate") -> "list[DeviceId]":
@@ -81,7 +81,7 @@ def _missing(office: "Office", mandate: "Mandate") -> list[dict[str, Any]]:
     if mandate.books.me is None:
         found.append(told("untold", machine="another machine", mandate=name))
     found += list(_paths(mandate))
-    found += [behind(mandate, c.device, c, None) for c in mandate.conversations if not mandate.in_sync(c)]
+    found += [behind(mandate, c.device, c, None) for c in mandate.conversations if not mandate.reckoning.in_sync(c)]
     if not found and not mandate.idle:
         found.append(told("looking", mandate=name))
     return [{"mandate": name, "name": None, **one} for one in found]
@@ -91,5 +91,5 @@ def _paths(mandate: "Mandate") -> Iterator[dict[str, Any]]:
     """The paths by which this machine itself is behind."""
     locations = {name.text: location for name, location in mandate.books.locations().items()}
     for shown, why in sorted(mandate.attention.items(), key=lambda pair: ORDER.index(pair[1].state)):
-        if mandate.is_behind(shown):
+        if mandate.reckoning.is_behind(shown):
             yield {"name": shown, **told_of(mandate, shown, awaited(mandate, shown, why), locations.get(shown.partition("/")[0]))}

@@ -5,74 +5,28 @@ The watcher's events are hints and the survey is the truth. What vanished is for
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, time_ns
 
 from p2psync.engine.attention import Attention
-from p2psync.engine.ignore import database_of, halves_of, is_by_work
-from p2psync.engine.pauses import Pauses
-from p2psync.store import checking, copies, listings, openfiles, paths, space, sqlitefile
+from p2psync.engine.ignore import database_of, is_by_work
+from p2psync.store import checking, listings, paths, sqlitefile
 from p2psync.store.books import Books
-from p2psync.store.chunking import Sink
-from p2psync.store.faults import DiskFull
 from p2psync.store.lasting import make_lasting
+from p2psync.store.locating import copies_in
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
-from p2psync.store.scan import Changing, Fresh, Nothing, Result, Skipped, Unreadable, observe, walk
-from p2psync.store.snapshots import Snapshots
-from p2psync.store.sources import VAULTED
+from p2psync.store.scan import Fresh, Nothing, Skipped, walk
+from p2psync.store.seeing import UNREADABLE_AGAIN, Reading, Seeing, noting, told
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
-from p2psync.values.content import Chunk, File, Folder, Listing, Observed, Stamp
-from p2psync.values.errors import BadPath, MandateError, P2psyncError, UserError, parted
-from p2psync.values.names import RelPath, escaped
+from p2psync.values.content import File, Listing, Observed, Stamp
+from p2psync.values.errors import BadPath, P2psyncError, UserError
+from p2psync.values.names import RelPath
 
-CHANGING_AGAIN = 0.25
-"""Seconds until a file that could not be read as a whole is looked at again, at the soonest."""
-NAMED_AFTER = 1.0
-"""Seconds that a file is being written before somebody is looked for who does it: that costs milliseconds."""
-OFTEN_TORN = 3
-"""So often is a file read in vain before it is said that it does not pause."""
-UNREADABLE_AGAIN = 30.0
-"""Seconds until something that could not be read is tried again."""
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
-
-
-class NotNoted(MandateError):
-    """{why}"""
-
-
-class _Reading:
-    """Takes the chunks of one file as it is read: where they are, and the bytes of a file that the vault keeps."""
-
-    def __init__(self) -> None:
-        self.chunks: list[Chunk] = []
-        self.pieces: list[tuple[Chunk, bytes]] = []
-
-    def __call__(self, chunk: Chunk, data: bytes) -> None:
-        self.chunks.append(chunk)
-        if chunk.offset + chunk.size <= VAULTED:
-            self.pieces.append((chunk, data))
-        else:
-            self.pieces.clear()
-
-    def whole(self, keep: Sink) -> Sink:
-        """Takes the chunks of a snapshot, all of which go to ``keep``: its bytes may stand in no file."""
-
-        def take(chunk: Chunk, data: bytes) -> None:
-            self.chunks.append(chunk)
-            keep(chunk, data)
-
-        return take
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.chunks.clear()
-        self.pieces.clear()
 
 
 def _unchanged(known: Observed | None, stamp: Stamp) -> bool:
@@ -91,22 +45,8 @@ def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
     return replace(seen, state=replace(seen.state, executable=known.state.executable))
 
 
-@contextmanager
-def _noting() -> Iterator[None]:
-    """A disk of our own that is full or broken is no fault of what is looked at: nothing is concluded about that."""
-    try:
-        yield
-    except UserError as e:
-        raise NotNoted(why=e) from e
-
-
 class Look:
-    """The eyes of one mandate; used by one thread at a time.
-
-    ``uncopied``: something was recorded of which the vault took no copy, for want of room, so that the file itself is the only one.
-    """
-
-    uncopied = False
+    """The eyes of one mandate; used by one thread at a time."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -114,52 +54,7 @@ class Look:
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
         self._wrong: dict[RelPath, tuple[int, int]] = {}
-        self._keep = books.vault.keeping()
-        self._pauses: Pauses[Spot] = Pauses()
-        self._writers: dict[Spot, str] = {}
-        self._snapshots = Snapshots(books.state)
-
-    # ---- which path is that?
-
-    def locate(self, where: Path) -> Spot | None:
-        """The spot that a path on the disk is, or None when it is none of ours (our own work, a lock file, a conflict copy).
-
-        Raises:
-            BadPath: it is inside an attached folder, but its name cannot be shared.
-        """
-        half = None
-        for location in self._books.locations().values():
-            if location.single:
-                if where == location.path:
-                    return Spot(location.name, ())
-                if where.parent == location.path.parent and where.name in halves_of(location.path.name):
-                    half = Spot(location.name, ())
-            elif where == location.path or location.path in where.parents:
-                disk = where.relative_to(location.path).parts
-                if any(is_by_work(name) for name in disk) or disk in self._copies_in(location):
-                    return None
-                return Spot(RelPath.from_disk(location.name.text, *disk), disk)
-        return half
-
-    def look_at_unfit(self, where: Path, fault: BadPath, looked: Looked) -> None:
-        """Note something whose name cannot be shared, or that it is no longer there."""
-        for location in self._books.locations().values():
-            if location.path in where.parents:
-                shown = "/".join((location.name.text, *where.relative_to(location.path).parts))
-                looked.attention[shown] = self._attention("bad-name", **_told(fault)) if os.path.lexists(where) else None
-
-    def spell(self, path: RelPath) -> Spot:
-        """The spot of a path that may be new here: its nearest known folder as the disk spells it, the rest as it travels."""
-        view = paths.get(self._books.ledger.read(), path)
-        if view is not None:
-            return Spot(path, view.disk)
-        parent = path.parent
-        return Spot(path, ()) if parent is None else Spot(path, (*self.spell(parent).disk, path.name))
-
-    def _copies_in(self, location: Location) -> set[tuple[str, ...]]:
-        """The conflict copies that stand in an attached folder, which are no files of their own."""
-        everything = () if location.single else copies.everything(self._books.ledger.read())
-        return {copy.disk for copy in everything if copy.path.top == location.name.text}
+        self.seeing = Seeing(books)
 
     # ---- the survey of a whole attachment, by stamps alone
 
@@ -185,7 +80,7 @@ class Look:
         """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError."""
         top = RelPath.from_disk(location.name.text, *below)
         known = {view.disk: view for view in paths.below(self._books.ledger.read(), top) if view.disk != below}
-        ours = self._copies_in(location)
+        ours = copies_in(self._books, location)
         found: set[Spot] = set()
         try:
             for seen in walk(root, below, is_by_work):
@@ -215,7 +110,14 @@ class Look:
 
     def _skip(self, location: Location, seen: Skipped, looked: Looked) -> None:
         code = "bad-name" if seen.by_name else "unreadable"
-        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, **_told(seen.reason))
+        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, **told(seen.reason))
+
+    def look_at_unfit(self, where: Path, fault: BadPath, looked: Looked) -> None:
+        """Note something whose name cannot be shared, or that it is no longer there."""
+        for location in self._books.locations().values():
+            if location.path in where.parents:
+                shown = "/".join((location.name.text, *where.relative_to(location.path).parts))
+                looked.attention[shown] = self._attention("bad-name", **told(fault)) if os.path.lexists(where) else None
 
     # ---- the look at single spots
 
@@ -246,7 +148,7 @@ class Look:
             self._note_absent(location, self._attention("missing-root", location=location.root), looked)
             return
         except UserError as e:
-            self._note_absent(location, self._attention("unreadable", **_told(e)), looked)
+            self._note_absent(location, self._attention("unreadable", **told(e)), looked)
             return
         if location.name in self._absent:  # it is back
             self._absent.discard(location.name)
@@ -276,9 +178,8 @@ class Look:
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
         self._went: set[tuple[str, ...]] = set()
-        self._logs: set[tuple[str, ...]] = set()
-        self._keep = self._books.vault.keeping()
-        ours = self._copies_in(location)
+        self.seeing.begin()
+        ours = copies_in(self._books, location)
         queue, done = list(spots), set(spots)
         with root.folders() as self._folders:
             while queue:
@@ -289,8 +190,8 @@ class Look:
                 done |= fresh
                 queue.extend(fresh)
         self._make_lasting(root, location, notes, looked)
-        self._copy(())
-        with _noting(), self._books.writing() as db:
+        self.seeing.keep_copies()
+        with noting(), self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
             for view in notes.values():
@@ -300,12 +201,12 @@ class Look:
         """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
         views = {location.parts(view.disk): view for view in notes.values()}
         folders = {parts for view in notes.values() for parts in self._new_around(location, view)}
-        for parts, why in make_lasting(root, [*folders, *views, *self._logs], self._went).items():
+        for parts, why in make_lasting(root, [*folders, *views, *self.seeing.logs], self._went).items():
             if parts in views:
                 view = views[parts]
                 del notes[view.path]
                 looked.todo.discard(view.path)
-                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **_told(why))
+                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **told(why))
                 looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
 
     def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
@@ -329,9 +230,9 @@ class Look:
         database = self._database(root, location, spot)
         if database is not None and view.observed is None:
             return set() if spot.disk[-1].endswith("-shm") else {database}  # the index of a log says nothing, and reading moves it
-        reading = _Reading()
+        reading = Reading()
         shown = "/".join((location.name.text, *spot.disk))
-        seen = self._see(root, location, spot, known, reading, looked)
+        seen = self.seeing.see(self._folders, location, spot, known, reading, looked)
         if seen is None:
             return set()
         if isinstance(seen, Observed) and checking.is_known_damage(self._books, view, seen):
@@ -358,65 +259,6 @@ class Look:
             return self._survey_below(root, location, spot.disk, looked)
         return set()
 
-    def _see(
-        self, root: Root, location: Location, spot: Spot, known: Observed | None, reading: _Reading, looked: Looked
-    ) -> Observed | Nothing | None:
-        """What stands at a spot; None when it cannot be told yet, which is said then, with when to look again."""
-        if (rest := self._pauses.rests(spot, monotonic())) > 0:
-            looked.again[spot] = rest
-            return None
-        shown = "/".join((location.name.text, *spot.disk))
-        seen = self._read(root, location.parts(spot.disk), spot, known, reading)
-        if reading.pieces:
-            self._copy(reading.pieces)
-        if isinstance(seen, Changing):
-            looked.again[spot] = max(CHANGING_AGAIN, self._pauses.wait(spot, monotonic()))
-            looked.attention[shown] = self._still_written(root, location, spot)
-            return None
-        self._pauses.settled(spot)
-        self._writers.pop(spot, None)
-        if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
-            seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
-        if isinstance(seen, Unreadable):
-            looked.attention[shown] = self._attention("unreadable", **_told(seen.reason))
-            looked.again[spot] = UNREADABLE_AGAIN
-            return None
-        return seen
-
-    def _read(self, root: Root, parts: tuple[str, ...], spot: Spot, known: Observed | None, reading: _Reading) -> Result:
-        """What stands at a spot, once it has settled: of a database at work, what SQLite says that it holds."""
-        now = time_ns()
-        size = known.state.content.size if known and isinstance(known.state, File) else 0
-
-        def ready(stamp: Stamp, is_written: bool) -> bool:
-            age = (time_ns() - stamp.mtime_ns) / 1e9
-            shrunk = stamp.size * 2 < size or not stamp.size
-            return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
-
-        began = monotonic()
-        seen: Result | None = self._snapshots.observe(self._folders, parts, known, reading.whole(self._copy_one))
-        if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
-            self._logs.add((*parts[:-1], halves_of(parts[-1])[0]))
-        if seen is None:
-            reading.clear()
-            seen = observe(root, parts, known, now, reading, ready=ready)
-        if isinstance(seen, Changing) and not seen.unread:
-            self._pauses.torn(spot, monotonic() - began, monotonic())
-        return seen
-
-    def _still_written(self, root: Root, location: Location, spot: Spot) -> Attention:
-        """Why a file that somebody writes is not sent."""
-        if self._pauses.waited(spot, monotonic()) < NAMED_AFTER:
-            return self._attention("still-written", by="")
-        if spot not in self._writers:
-            try:
-                by = openfiles.is_open(root, location.parts(spot.disk))
-            except (OSError, P2psyncError):
-                by = None
-            self._writers[spot] = f" by {by.who}" if by and by.who else ""
-        code = "never-pauses" if self._pauses.times_torn(spot) >= OFTEN_TORN else "still-written"
-        return self._attention(code, by=self._writers[spot])
-
     def _database(self, root: Root, location: Location, spot: Spot) -> Spot | None:
         """The spot of the database that what stands at ``spot`` is only a part of."""
         name = database_of(spot.disk[-1]) if spot.disk else None
@@ -429,24 +271,6 @@ class Look:
             return Spot(RelPath.from_disk(location.name.text, *spot.disk[:-1], name), (*spot.disk[:-1], name))
         except (OSError, P2psyncError):  # what stands there then says itself why it cannot be looked at
             return None
-
-    def _copy_one(self, chunk: Chunk, data: bytes) -> None:
-        self._copy([(chunk, data)])
-
-    def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
-        """Have the vault take these, or with none of them make durable what it took; what a person saved is recorded even without."""
-        with _noting():
-            try:
-                if pieces and space.of(self._books.state).tight:
-                    self.uncopied = True
-                    return
-                for piece in pieces:
-                    self._keep(*piece)
-                if not pieces:
-                    self._keep.commit()
-            except DiskFull:
-                self._keep.discard()
-                self.uncopied = True
 
     def _note_nothing(self, location: Location, view: PathView, spot: Spot, looked: Looked) -> set[Spot]:
         if view.disk != spot.disk:
@@ -480,9 +304,3 @@ class Look:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
-
-
-def _told(fault: object) -> dict[str, str]:
-    """What is wrong and what to do, of an error's message."""
-    why, do = parted(str(fault))
-    return {"why": why, "do": do}

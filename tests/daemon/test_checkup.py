@@ -53,7 +53,7 @@ async def test_what_is_wrong_is_pointed_at(lan: Lan, autojump_clock: MockClock, 
         await anna.create(BOOKS, anna.write("journal.csv", "one"))
         await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
         assert (await bruno.wait())["agreed"]
-        (watch, *_) = anna.mandate().watches()
+        (watch, *_) = anna.mandate().watching.all()
         watch.fault = "It may not be read"
         (peer,) = anna.office.links.values()
         peer.clock_off_ms = -3 * 3600 * 1000

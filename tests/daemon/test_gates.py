@@ -49,7 +49,7 @@ def office() -> Any:
         id=MANDATE,
         gate=lambda: Gate.for_members(MANDATE, 0, GROUP),
         group_keys=lambda: GROUP,
-        wanted=list,
+        sightings=SimpleNamespace(wanted=list),
         books=SimpleNamespace(secret=SimpleNamespace(group=((0, SECRET),))),
     )
     return SimpleNamespace(

@@ -92,10 +92,10 @@ async def test_what_one_machine_lets_go_is_said_and_can_be_had_from_another(lan:
             assert [(v["kept"], bool(v["dropped_ms"])) for v in rows] == [(True, False), (False, True), (False, True)]
             assert [v["kept"] for v in await history(bruno)] == [True] * 3
             oldest = rows[-1]["version"]
-            before = anna.mandate().lacking
+            before = anna.mandate().reckoning.lacking
             await anna.ask("/v1/recall", mandate=BOOKS, name="a.cre", version=oldest)
             assert await read(anna, "/v1/content", mandate=BOOKS, name="a.cre", version=oldest) == b"one"
-            assert anna.mandate().lacking == before == (0, 0)
+            assert anna.mandate().reckoning.lacking == before == (0, 0)
             await Caretaker(anna.office).collect(anna.mandate())
             assert holds(anna, "one")  # somebody may still be reading it
             await anna.ask("/v1/restore", mandate=BOOKS, name="a.cre", version=rows[1]["version"])

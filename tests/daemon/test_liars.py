@@ -163,7 +163,7 @@ async def test_records_whose_ground_never_comes_take_a_bounded_place(
             assert len(anna.mandate().books._parking) == 5
             assert mallory.over is None
         await until(lambda: not anna.office.links)
-        await anna.mandate().accept([], None)
+        await anna.mandate().intake.accept([], None)
         assert len(anna.mandate().books._parking) == 0
 
 

@@ -64,7 +64,7 @@ async def test_a_machine_with_two_addresses_is_not_called_on_the_second(lan: Lan
         link = bruno.sees(anna)
         lan.machines["10.0.0.99"] = anna
         before = len(lan.wires)
-        bruno.office.mandates[anna.mandate().id]._told[anna.office.device] = {anna.office.device: [("10.0.0.99", 22088)]}
+        bruno.office.mandates[anna.mandate().id].sightings._told[anna.office.device] = {anna.office.device: [("10.0.0.99", 22088)]}
         object.__setattr__(bruno.office.config, "peers", (*bruno.office.config.peers, ("10.0.0.99", 22088)))
         await trio.sleep(1800)
         assert bruno.sees(anna) is link and bruno.talks(anna) and anna.talks(bruno)

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from p2psync.daemon import status, waiting
-from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.news import News
+from p2psync.daemon.reckoning import Reckoning
 from p2psync.engine import messages as m
 from p2psync.engine.attention import Attention
 from p2psync.store.apply import Applying
@@ -168,7 +168,7 @@ async def test_the_status_is_quick_while_ten_thousand_files_come_in(lan: Lan, au
             {path.text: Attention("fetching", 0, {"people": "Anna"}) for path in wants}, set(), {"Belege", "journal.csv"}
         )
         mandate.fetcher.update(set(), wants)
-        await mandate.counted()
+        await mandate.reckoning.counted()
         took = []
         for _ in range(3):
             since = time.thread_time()
@@ -204,11 +204,11 @@ async def test_a_status_asked_while_another_mandate_is_opened_is_told(lan: Lan, 
         await anna.create(BOOKS, anna.write("journal.csv", "one"))
         mandates = dict(anna.office.mandates)
 
-        async def opened(mandate: Mandate) -> None:
-            mandates[MandateId(bytes(32))] = mandate
+        async def opened(reckoning: Reckoning) -> None:
+            mandates[MandateId(bytes(32))] = anna.mandate()
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Mandate, "counted", opened)
+            patched.setattr(Reckoning, "counted", opened)
             await status.ready_to_tell(mandates.values())
 
 

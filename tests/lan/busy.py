@@ -21,10 +21,10 @@ from p2psync.store import (
     copies,
     listings,
     locations,
-    look,
     paths,
     preparing,
     resolving,
+    seeing,
     sources,
     swap,
     versions,
@@ -56,7 +56,7 @@ STEPS: list[tuple[Any, str]] = [
     (locations, "put"),
     (versions, "insert"),
     (versions, "heads"),
-    (look, "observe"),
+    (seeing, "observe"),
     (Vault, "keep"),
 ]
 """Where somebody may be interrupted: (module or class, function)."""
@@ -105,7 +105,7 @@ class BusyOffice:
     def __init__(self, root: Path, seed: int, monkeypatch: Any, *, kills: bool = True, races: bool = True) -> None:
         self.chance = random.Random(seed)
         self.vaulted = self.chance.choice([sources.VAULTED, sources.VAULTED, CHUNK_MAX])
-        for module in (look, apply, preparing, work, sources):
+        for module in (seeing, apply, preparing, work, sources):
             monkeypatch.setattr(module, "VAULTED", self.vaulted)
         self.kills, self.races = kills, races
         self.counter = self.entries = 0

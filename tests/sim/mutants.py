@@ -11,7 +11,7 @@ from p2psync.daemon import mandate as mandate_module
 from p2psync.engine import settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
-from p2psync.store import apply, carryout, look, openfiles, swap, work
+from p2psync.store import apply, carryout, look, openfiles, seeing, swap, work
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.ledger import Ledger
@@ -60,7 +60,7 @@ def _no_look_again() -> Patches:
 
 
 def _old_version_not_kept() -> Patches:
-    return [(apply.Applying, "_keeper", lambda self, job: _nothing), (look, "VAULTED", -1)]
+    return [(apply.Applying, "_keeper", lambda self, job: _nothing), (seeing, "VAULTED", -1)]
 
 
 def _forgotten_parent() -> Patches:

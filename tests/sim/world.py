@@ -362,7 +362,7 @@ class World:
             status = await machine.ask("GET", "/v1/status")
             found = [(a["name"], a["state"], a["reason"]) for m in status["mandates"] for a in m["attachments"] if a["state"] != "synced"]
             problems = [problem["message"] for problem in status["problems"]]
-            how = f"idle {machine.mandate.idle} lacks {machine.mandate.lacking} links {len(machine.office.links)}"
+            how = f"idle {machine.mandate.idle} lacks {machine.mandate.reckoning.lacking} links {len(machine.office.links)}"
             told.append(f"{machine.person} {how} {found} {problems}")
         return "; ".join(told)
 
@@ -427,7 +427,7 @@ class _Errors(logging.Handler):
 def _waits_for_a_name(mandate: Mandate) -> bool:
     """Whether nothing is left to do but that somebody renames one of two files."""
     behind = {shown for shown, why in mandate.attention.items() if why.code == "name-collision"}
-    return mandate.idle and mandate.lacking[0] <= len(behind)
+    return mandate.idle and mandate.reckoning.lacking[0] <= len(behind)
 
 
 @contextmanager

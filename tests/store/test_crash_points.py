@@ -315,7 +315,7 @@ def test_killed_while_much_was_deleted_and_confirmed(office):
 
 
 def test_killed_while_a_large_version_arrives(office, monkeypatch):
-    for module in ("sources", "look", "apply", "preparing"):
+    for module in ("sources", "seeing", "apply", "preparing"):
         monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1024)
     anna, marie = office
 

@@ -11,7 +11,7 @@ import pytest
 from p2psync.store import attaching, carryout, copies, resolving, root, vanishing, versions
 from p2psync.store.faults import DiskFull
 from p2psync.store.locations import Location
-from p2psync.store.look import NotNoted
+from p2psync.store.seeing import NotNoted
 from p2psync.store.spots import Looked, Spot
 from p2psync.values.acts import Role
 from p2psync.values.digest import content_digest
@@ -1255,7 +1255,7 @@ def test_a_full_disk_at_each_step_of_a_round(anna, marie, monkeypatch):
 @pytest.fixture
 def small_vault(monkeypatch):
     """What is larger than 1 KiB counts as large."""
-    for module in ("sources", "look", "apply", "preparing"):
+    for module in ("sources", "seeing", "apply", "preparing"):
         monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1024)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2psync.engine.retention import Policy
-from p2psync.store import apply, attaching, calendar, look, preparing, resolving, retaining, sources, versions
+from p2psync.store import apply, attaching, calendar, preparing, resolving, retaining, seeing, sources, versions
 from p2psync.store.calendar import DAY_S
 from p2psync.store.listings import chunks_of
 from p2psync.store.retaining import Kept
@@ -261,7 +261,7 @@ def _head(desk: Desk) -> File:
 def test_a_large_file_that_is_overwritten_in_place_is_kept_by_those_who_had_it(
     desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sources, look, apply, preparing):
+    for module in (sources, seeing, apply, preparing):
         monkeypatch.setattr(module, "VAULTED", 1000)
     anna, marie = desks
     old = save(anna, 1)

@@ -88,9 +88,9 @@ def test_one_that_changes_whenever_it_is_read_is_never_sent_and_its_program_is_n
         return real(root, parts, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pauses, "TORN_AGAIN", 0.001)
-    monkeypatch.setattr("p2psync.store.look.NAMED_AFTER", 0.0)
+    monkeypatch.setattr("p2psync.store.seeing.NAMED_AFTER", 0.0)
     with monkeypatch.context() as patched, held_open(book, "r") as program:
-        patched.setattr("p2psync.store.look.observe", torn)
+        patched.setattr("p2psync.store.seeing.observe", torn)
         codes = []
         for number in range(4):
             book.write_text(f"save {number}, which is long enough")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store import apply, arrivals, carryout, listings, look, paths, preparing, sources, versions
+from p2psync.store import apply, arrivals, carryout, listings, paths, preparing, seeing, sources, versions
 from p2psync.store.chunking import describe
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, stamp_of
@@ -43,7 +43,7 @@ def desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
 @pytest.fixture
 def little_is_vaulted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of more than 1,000 bytes count as large."""
-    for module in (sources, look, apply, preparing):
+    for module in (sources, seeing, apply, preparing):
         monkeypatch.setattr(module, "VAULTED", 1000)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from p2psync.store import paths, space, versions
 from p2psync.store.faults import DiskFull
-from p2psync.store.look import NotNoted
+from p2psync.store.seeing import NotNoted
 from p2psync.store.space import Reserve, Space, SpaceShort
 from p2psync.store.spots import Spot
 from p2psync.store.vault import Vault
