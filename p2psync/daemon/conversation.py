@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from p2psync.engine import messages as m
+from p2psync.store.ahead import Ahead
 from p2psync.store.books import Accepted
 from p2psync.store.journal import Log
 from p2psync.values.content import Content
@@ -66,11 +67,15 @@ class Conversation:
         if members:
             self.peer.say(m.Whereabouts(self.handle, members))
 
-    def push(self, records: Iterable[Record]) -> None:
-        """Send new records at once, those that the peer is not known to have; when it is slow to take them, tell it later to ask."""
+    def push(self, records: Iterable[Record], ahead: Ahead | None = None) -> None:
+        """Send new records at once, those that the peer is not known to have, and ``ahead`` of them what it will want; when it is slow to
+        take them, tell it later to ask.
+        """
         if self.peer.crowded:
             self._owes_heads = True
             return
+        if ahead is not None:
+            self._push_ahead(ahead)
         raws = []
         for record in records:
             if self.theirs.get(record.log, 0) < record.seq:
@@ -78,6 +83,13 @@ class Conversation:
                 self.theirs[record.log] = record.seq
         for batch in _batches(raws):
             self.peer.say(m.Records(self.handle, tuple(batch)))
+
+    def _push_ahead(self, ahead: Ahead) -> None:
+        for digest, packed in ahead.lists.items():
+            self.peer.say(m.Listing(self.handle, digest, 0, 1, packed))
+        for digest, data in ahead.chunks.items():
+            self.peer.say(m.Chunk(self.handle, digest, data))
+            self.mandate.bytes_out += len(data)
 
     def catch_up(self) -> None:
         """What waited to be sent was taken: tell what there is, if news was held back."""

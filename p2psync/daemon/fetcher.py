@@ -243,6 +243,8 @@ class Fetcher:
             self._in_hand.add(digest)
             self._buffered += len(data)
             self._arrived.set()
+        elif digest not in self._in_hand:
+            self._deposit.early.put(digest, data)
         conversation.peer.turns.answered()
         with conversation.peer.turns.held_up():
             while self._buffered > _BUFFER:
@@ -256,6 +258,8 @@ class Fetcher:
 
     async def page(self, conversation: "Conversation", page: "ListingPage") -> None:
         """A page of a chunk list has arrived. Raises: Malformed when the whole list is not the one asked for."""
+        if page.listing not in self._listed and page.pages == 1 and content_digest(page.data) == page.listing:
+            self._deposit.early.put(page.listing, page.data)
         try:
             found = self._pages.page(conversation, page.listing, page.page, page.pages, page.data)
             if found is not None:

@@ -220,7 +220,7 @@ class Mandate:
     def _spread(self, worked: Worked) -> None:
         if worked.records:
             for conversation in self.conversations:
-                conversation.push(worked.records)
+                conversation.push(worked.records, worked.ahead)
         self.changed()
 
     def changed(self) -> None:

@@ -92,6 +92,8 @@ class Lane:
 def weight(message: Message) -> int:
     """About how many bytes a message takes while it waits."""
     match message:
+        case m.Chunk() | m.Listing():
+            return 256 + len(message.data)
         case m.Records() | m.Introduce():
             return 256 + sum(map(len, message.records))
         case m.Heads():

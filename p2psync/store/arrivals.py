@@ -11,13 +11,14 @@ from typing import TypeAlias
 
 from p2psync.store import listings, space
 from p2psync.store.books import Books
+from p2psync.store.early import Early
 from p2psync.store.locations import Location
 from p2psync.store.root import Root
 from p2psync.store.sources import files_with
 from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
-from p2psync.values.errors import P2psyncError
+from p2psync.values.errors import Malformed, P2psyncError
 from p2psync.values.names import RelPath
 
 _Place: TypeAlias = tuple[RelPath, tuple[str, ...]]
@@ -29,6 +30,7 @@ class Arrivals:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self.early = Early()
         self._lock = threading.Lock()
         self._small: set[Digest] = set()
         self._large: dict[Digest, set[_Place]] = {}
@@ -57,6 +59,30 @@ class Arrivals:
         """Write down a chunk list that arrived and was checked."""
         with self._books.writing() as db:
             listings.put(db, content, listing)
+
+    def listing_of(self, content: Content) -> Listing | None:
+        """The chunk list of a content: known here, or come unasked and then known from now on."""
+        known = listings.get(self._books.ledger.read(), content)
+        if known is not None or (packed := self.early.take(content.listing)) is None:
+            return known
+        with suppress(Malformed):  # it was made for another content
+            listing = Listing.received(packed, content)
+            self.listing(content, listing)
+            return listing
+        return None
+
+    def take_early(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+        """Put into the vault what has come unasked of ``chunks``; returns the others. Raises: DiskFull, CannotWrite, DiskFailing."""
+        come, still = list[tuple[Digest, bytes]](), list[Chunk]()
+        for chunk in chunks:
+            data = self.early.take(chunk.digest)
+            if data is None:
+                still.append(chunk)
+            else:
+                come.append((chunk.digest, data))
+        if come:
+            self._books.vault.keep(come)
+        return still
 
     def expect_small(self, chunks: Iterable[Chunk]) -> None:
         """These chunks, when they arrive, belong into the vault."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Apply, Nothing
+from p2psync.store.ahead import Ahead
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.values.content import Chunk, Content, Listing
@@ -30,10 +31,11 @@ class Worked:
 
     ``records`` were written and may be told; ``wants`` are to be fetched; ``done`` are the paths that were decided about; ``again`` wait
     so many seconds; ``look_again`` changed under our hands; ``placed`` are attachments that got their place on this disk, and ``absent``
-    those whose folder is not there, or is another one: both are to be surveyed.
+    those whose folder is not there, or is another one: both are to be surveyed. ``ahead`` of the records go small contents.
     """
 
     records: list[Record] = field(default_factory=list)
+    ahead: Ahead = field(default_factory=Ahead)
     wants: dict[RelPath, Want] = field(default_factory=dict)
     attention: dict[str, Attention | None] = field(default_factory=dict)
     again: dict[RelPath, float] = field(default_factory=dict)

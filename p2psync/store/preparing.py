@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
-from p2psync.store import listings, openfiles, space, versions
+from p2psync.store import openfiles, space, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.jobs import Want, Worked
@@ -42,7 +42,7 @@ class Preparing:
         db = self._books.ledger.read()
         entry = versions.entry(db, head.ref)
         mtime = entry.mtime_ns if entry else None
-        listing = listings.get(db, state.content)
+        listing = self._arrivals.listing_of(state.content)
         if listing is None:
             space.of(self._books.state).check(self._books.state)
             self._want(path, Want(state.content, None), worked)
@@ -58,6 +58,8 @@ class Preparing:
         if missing:
             space.of(self._books.state).check(self._books.state, sum(chunk.size for chunk in missing))
             space.Space(*root.space(parts[:-1])).check(root.shown(parts), state.content.size)
+            missing = self._arrivals.take_early(missing)
+        if missing:
             self._arrivals.expect_small(missing)
             self._want(path, Want(state.content, listing, tuple(missing)), worked)
             return None

@@ -14,6 +14,7 @@ from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
 from p2psync.store import copies, naming, paths, reuniting, versions
+from p2psync.store.ahead import ahead_of
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
@@ -263,6 +264,8 @@ class Work:
                     view, ref = views[entry.path], Ref(record.id, index)
                     heads = versions.heads(db, entry.path)
                     paths.put(db, PathView(view.path, view.disk, view.observed, Agreed(entry.state, frozenset((ref,)), heads.refs)))
+        with suppress(UserError):  # then it is asked for
+            worked.ahead.take(ahead_of(self._books, [entry for _, entry in entries]))
         worked.todo |= naming.freed(self._books.ledger.read(), [entry.path for _, entry in entries if entry.op == Op.GONE])
         worked.todo |= {path for path in views if len(versions.heads(self._books.ledger.read(), path).all) > 1}
         for path in views:

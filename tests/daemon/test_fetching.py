@@ -16,7 +16,9 @@ from trio.testing import MockClock
 from p2psync.daemon import outbox, status
 from p2psync.daemon.fetcher import Fetcher
 from p2psync.engine import pages, transfer
+from p2psync.store import ahead
 from p2psync.store.arrivals import Arrivals
+from p2psync.store.early import Early
 from p2psync.store.faults import DiskFull
 from p2psync.store.jobs import Want
 from p2psync.values.content import Chunk, Content, Listing
@@ -68,6 +70,7 @@ async def test_a_full_disk_is_shown_until_there_is_room_and_not_asked_for_the_sa
         before(self, batch)
 
     monkeypatch.setattr(Arrivals, "chunks", chunks)
+    monkeypatch.setattr(ahead, "MOST_AHEAD", -1)
     anna = lan.machine("Anna")
     bruno = lan.machine("Bruno", peers=(anna,))
     async with anna.on(), bruno.on():
@@ -106,7 +109,7 @@ class Fetching:
         self.asked: list[Any] = []
         self.ready: list[RelPath] = []
         self.written: list[bytes] = []
-        deposit: Any = SimpleNamespace(chunks=lambda batch: self.written.extend(data for _, data in batch))
+        deposit: Any = SimpleNamespace(chunks=lambda batch: self.written.extend(data for _, data in batch), early=Early())
         self.fetcher = Fetcher(deposit, self.ready.extend, lambda error: None, lambda: None)
         load = transfer.Load()
         turns = SimpleNamespace(load=load, wait=lambda c: None, owing=lambda: None, answered=lambda: None, held_up=nullcontext)

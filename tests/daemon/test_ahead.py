@@ -1,0 +1,91 @@
+"""Small new contents travel ahead of the record that announces them; what others have already, and what is large, is asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from p2psync.daemon.conversation import Conversation
+from p2psync.store import early
+from p2psync.store.ahead import MOST_AHEAD
+from tests.lan.fake_lan import Lan, Machine, noting, until
+
+BOOKS = "Dupont SA"
+
+
+@contextmanager
+def asking() -> Iterator[list[Any]]:
+    """Every request for content that anybody makes."""
+    with ExitStack() as noted:
+        chunks = noted.enter_context(noting(Conversation, "ask_chunks"))
+        lists = noted.enter_context(noting(Conversation, "ask_listing"))
+        asked: list[Any] = []
+        yield asked
+        asked += [*chunks, *lists]
+
+
+async def _office(anna: Machine, bruno: Machine) -> None:
+    await anna.create(BOOKS)
+    await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
+    anna.write("Buch/journal.csv", "one")
+    await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Buch")])
+    await until(lambda: bruno.reads(f"{BOOKS}/Buch/journal.csv") == "one")
+    assert (await bruno.wait())["agreed"]
+
+
+async def _saved(anna: Machine, bruno: Machine, name: str, text: str) -> None:
+    anna.write(f"Buch/{name}", text)
+    await until(lambda: bruno.reads(f"{BOOKS}/Buch/{name}") == text)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000, MOST_AHEAD])
+async def test_nobody_has_to_ask_for_a_small_save(lan: Lan, autojump_clock: MockClock, size: int) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        with asking() as asked:
+            await _saved(anna, bruno, "journal.csv", random.Random(size).randbytes(size // 2).hex())
+            assert (await bruno.wait())["agreed"]
+        assert not asked
+        assert not bruno.mandate().arrivals.early
+
+
+async def test_what_is_large_is_asked_for(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        with asking() as asked:
+            await _saved(anna, bruno, "journal.csv", random.Random(1).randbytes(MOST_AHEAD).hex())
+        assert asked
+
+
+async def test_what_the_others_have_already_is_not_sent(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        text = random.Random(2).randbytes(100_000).hex()
+        await _saved(anna, bruno, "report.csv", text)
+        before = anna.mandate().bytes_out
+        await _saved(anna, bruno, "copy.csv", text)
+        assert anna.mandate().bytes_out == before
+        await _saved(anna, bruno, "report.csv", text[:-1])
+        assert 0 < anna.mandate().bytes_out - before < 140_000  # a chunk of it, not all
+
+
+async def test_what_found_no_room_is_asked_for(lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early.Early.__init__, "__defaults__", (100,))
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        with asking() as asked:
+            await _saved(anna, bruno, "journal.csv", random.Random(3).randbytes(5000).hex())
+        assert asked
