@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -257,19 +257,26 @@ async def route_changes(office: Office, watcher: Watcher) -> None:
 
 def _shares(office: Office, changes: Changes) -> dict[Mandate, Changes]:
     """What of the changes is about which mandate."""
-    owners: dict[Path, list[Mandate]] = {}
+    owners: dict[str, list[Mandate]] = {}
     found: dict[Mandate, tuple[set[Path], set[Path]]] = {}
     for mandate in office.mandates.values():
         places = mandate.books.locations().values()
         if any(location.root in changes.doubt for location in places):
             found[mandate] = (set(), set())
         for location in places:
-            owners.setdefault(location.path, []).append(mandate)
+            owners.setdefault(str(location.path), []).append(mandate)
     for index, paths in enumerate((changes.touched, changes.closed)):
         for where in paths:
-            for mandate in [owner for place in (where, *where.parents) for owner in owners.get(place, ())]:
+            for mandate in [owner for place in _way_to(str(where)) for owner in owners.get(place, ())]:
                 found.setdefault(mandate, (set(), set()))[index].add(where)
     return {mandate: Changes(frozenset(touched), frozenset(closed), changes.doubt) for mandate, (touched, closed) in found.items()}
+
+
+def _way_to(place: str) -> Iterator[str]:
+    """A path and the folders that it is in, innermost first; as text, since there may be thousands at once."""
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
 
 
 async def serve_peers(office: Office, listeners: Sequence[Any], nursery: trio.Nursery, scope: trio.CancelScope) -> None:

@@ -17,6 +17,7 @@ from watchdog import observers
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from p2psync.edge.bridge import Bridge
+from p2psync.values.names import PREFIX
 
 if sys.platform == "linux":
     from watchdog.observers.inotify import InotifyFullEmitter
@@ -103,7 +104,9 @@ class Root(wd.FileSystemEventHandler):
         for path, kind in _meaning(event):
             if path == self._real:
                 self._bridge.put(Doubt(self.folder))
-            elif path and (self.names is None or os.path.basename(path) in self.names):
+                continue
+            name = path[path.rfind("/") + 1 :]
+            if name and not name.startswith(PREFIX) and (self.names is None or name in self.names):
                 self._bridge.put(Heard(self.folder, str(self.folder) + path[len(self._real) :], kind))
 
 
@@ -170,6 +173,7 @@ def _meaning(event: wd.FileSystemEvent) -> Iterator[tuple[str, Kind]]:
 
 
 if sys.platform == "linux":
+    _OURS = os.fsencode(PREFIX)
     _REFUSED = WatchDescriptor(-1)
     """What watchdog takes for the number of a watch when a folder may not be read, and files under it."""
 
@@ -183,7 +187,13 @@ if sys.platform == "linux":
             """Folders that may not be read."""
 
         def handle_event(self, event: InotifyEvent) -> None:
-            """Handle one event. An overflow is doubt about everything, once the folders are watched anew."""
+            """Handle one event. An overflow is doubt about everything, once the folders are watched anew.
+
+            What happens to our own files beside the user's is nobody's news, and there is much of it. Only that something moves to such a
+            name is heard, because of the name from where.
+            """
+            if event.name.startswith(_OURS) and not event.is_directory and not event.is_moved_to:
+                return
             super().handle_event(event)
             if event.is_queue_overflow:
                 self._bridge.put(Doubt(None))

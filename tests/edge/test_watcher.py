@@ -76,6 +76,20 @@ async def test_a_file_replaced_by_a_rename_is_whole_at_once(watcher, tmp_path):
         assert await heard(watcher, lambda total: books in total.closed) == Changes(closed=frozenset({books}))
 
 
+async def test_of_our_own_files_only_what_they_become_is_heard(watcher, tmp_path):
+    await watcher.watch(tmp_path, recursive=True)
+    books, ours = tmp_path / "books.db", tmp_path / ".p2psync-0.part"
+    for content in ("one", "two"):
+        ours.write_text(content)
+        ours.chmod(0o600)
+        os.replace(ours, books)
+        assert await heard(watcher, lambda total: books in total.closed) == Changes(closed=frozenset({books}))
+    os.replace(books, ours)
+    assert await heard(watcher, lambda total: total.touched) == Changes(touched=frozenset({books}))
+    ours.unlink()
+    assert await nothing_before(watcher, tmp_path / "marker") == Changes()
+
+
 async def test_a_file_moved_in_from_elsewhere_is_whole_and_one_moved_out_is_gone(watcher, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
