@@ -6,7 +6,7 @@ so that who works on during a conflict does not have the file changed under thei
 are kept beside it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2psync.values.content import File, Folder, Gone, State
 from p2psync.values.entry import Ref
@@ -16,12 +16,14 @@ from p2psync.values.entry import Ref
 class Head:
     """One current version of a path: the entry that made it and what it says the path holds.
 
-    ``passed_over`` says that another head was made by somebody who knew of this one and let it stand beside.
+    ``passed_over`` says that another head was made by somebody who knew of this one and let it stand beside; ``mtime_ns`` is when its
+    author saved the file, which decides nothing.
     """
 
     ref: Ref
     state: State
     passed_over: bool = False
+    mtime_ns: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,15 @@ class Heads:
     @property
     def winner(self) -> Head:
         """The head that stays at the path: a folder before a file before a deletion, then one not passed over, then the first by entry."""
+        if len(self.all) == 1:
+            return self.all[0]
         return min(self.all, key=lambda head: (_RANK[type(head.state)], head.passed_over, head.ref))
 
     @property
     def others(self) -> tuple[Head, ...]:
         """One head for each further version: files whose bytes differ from the winner's and from each other's."""
+        if len(self.all) < 2:
+            return ()
         found: list[Head] = []
         for head in self.all:
             known = [self.winner, *found]

@@ -6,12 +6,16 @@ transactions; any number of threads read beside it.
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from p2psync.store.faults import DiskFailing, DiskFull, database, database_fault
 from p2psync.values.errors import MandateError, UserError
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -197,3 +201,19 @@ class Ledger:
         """Keep ``value`` under ``key``, durably."""
         with self.write() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+LOT = 256
+"""Values that one question names: well below the number of parameters that a statement may have."""
+
+
+def in_lots(values: Iterable[T]) -> Iterator[list[T]]:
+    """``values``, so many at a time as one question may name."""
+    source = iter(values)
+    while lot := list(islice(source, LOT)):
+        yield lot
+
+
+def marks(lot: Sized) -> str:
+    """The places of so many values in a statement: ``?,?,?``."""
+    return ",".join("?" * len(lot))

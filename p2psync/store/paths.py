@@ -1,10 +1,12 @@
 """What this disk was seen to hold at each path, and what was agreed there: the two views that are this machine's own."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from p2psync.engine.reconcile import Agreed
+from p2psync.store.ledger import in_lots, marks
 from p2psync.store.scan import Fresh
 from p2psync.values.content import Content, File, Folder, Gone, Observed, Stamp, State
 from p2psync.values.digest import Digest
@@ -39,8 +41,31 @@ def get(db: sqlite3.Connection, path: RelPath) -> PathView | None:
     return None if row is None else _view(path, row)
 
 
+def get_all(db: sqlite3.Connection, wanted: Iterable[RelPath]) -> dict[RelPath, PathView]:
+    """The views of those of these paths that this machine ever met, with few questions."""
+    known = {path.text: path for path in wanted}
+    found: dict[RelPath, PathView] = {}
+    for some in in_lots(known):
+        for text, *row in db.execute(f"SELECT path, {_COLUMNS} FROM paths WHERE path IN ({marks(some)})", some):
+            path = known[text]
+            found[path] = _view(path, tuple(row))
+    return found
+
+
 def put(db: sqlite3.Connection, view: PathView) -> None:
     """Keep the views of a path."""
+    db.execute(_PUT, _row(view))
+
+
+def put_all(db: sqlite3.Connection, views: Iterable[PathView]) -> None:
+    """Keep the views of these paths."""
+    db.executemany(_PUT, map(_row, views))
+
+
+_PUT = f"INSERT OR REPLACE INTO paths (path, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+def _row(view: PathView) -> tuple[object, ...]:
     o, a = view.observed, view.agreed
     stamp: tuple[object, ...] = (None,) * 7
     content: tuple[object, ...] = (None, None, None)
@@ -52,10 +77,7 @@ def put(db: sqlite3.Connection, view: PathView) -> None:
             content = (o.state.content.digest, o.state.content.listing, o.state.executable)
     if a is not None:
         agreed = (*_pack_state(a.state), _pack_refs(a.refs), _pack_refs(a.seen))
-    db.execute(
-        f"INSERT OR REPLACE INTO paths (path, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (view.path.text, "/".join(view.disk), *stamp, *content, *agreed),
-    )
+    return (view.path.text, "/".join(view.disk), *stamp, *content, *agreed)
 
 
 def forget(db: sqlite3.Connection, name: RelPath) -> None:
@@ -156,5 +178,6 @@ def _pack_refs(refs: frozenset[Ref]) -> bytes:
     return pack([[ref.record, ref.index] for ref in sorted(refs)])
 
 
-def _unpack_refs(data: object) -> frozenset[Ref]:
-    return frozenset(Ref(RecordId(record), index) for record, index in unpack(data, _LIMIT))  # type: ignore[arg-type]
+@lru_cache(maxsize=1 << 10)
+def _unpack_refs(data: bytes) -> frozenset[Ref]:
+    return frozenset(Ref(RecordId(record), index) for record, index in unpack(data, _LIMIT, canonical=False))

@@ -3,16 +3,18 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p2psync.engine.heads import Head, Heads
 from p2psync.store import journal
-from p2psync.values.content import Content, Gone
+from p2psync.store.ledger import in_lots, marks
+from p2psync.values.content import Content, File, Folder, Gone, State
 from p2psync.values.digest import Digest
 from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
 from p2psync.values.names import DeviceId, RecordId, RelPath
 from p2psync.values.record import Kind, Record
 
+_HEAD = "record, idx, op, digest, size, listing, executable, mtime_ns"
 _COLUMNS = "e.record, e.idx, e.path, e.op, e.digest, e.size, e.listing, e.executable, e.mtime_ns, e.act, e.by"
 
 
@@ -92,9 +94,23 @@ def _is_in(db: sqlite3.Connection, record: RecordId, past: journal.Past) -> bool
 
 def heads(db: sqlite3.Connection, path: RelPath) -> Heads:
     """The heads of what ``path`` holds."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.path = ? AND e.attaches = 0 AND e.head = 1", (path.text,))
-    found = [Head(ref, entry.state) for ref, entry in map(_entry, rows)]
-    return Heads.of(_with_knowledge(db, found) if len(found) > 1 else found)
+    rows = db.execute(f"SELECT {_HEAD} FROM entries WHERE path = ? AND attaches = 0 AND head = 1", (path.text,))
+    return _heads(db, [_head(row) for row in rows])
+
+
+def heads_of(db: sqlite3.Connection, paths: Iterable[RelPath]) -> dict[RelPath, Heads]:
+    """The heads of each of these paths, with few questions."""
+    known = {path.text: path for path in paths}
+    found: dict[RelPath, list[Head]] = {path: [] for path in known.values()}
+    for some in in_lots(known):
+        query = f"SELECT {_HEAD}, path FROM entries WHERE path IN ({marks(some)}) AND attaches = 0 AND head = 1"
+        for row in db.execute(query, some):
+            found[known[row[8]]].append(_head(row))
+    return {path: _heads(db, heads) for path, heads in found.items()}
+
+
+def _heads(db: sqlite3.Connection, found: list[Head]) -> Heads:
+    return Heads.of(_with_knowledge(db, found)) if len(found) > 1 else Heads(tuple(found))
 
 
 def _with_knowledge(db: sqlite3.Connection, heads: list[Head]) -> list[Head]:
@@ -174,6 +190,19 @@ def namesake(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
     return None if row is None else RelPath(row[0])
 
 
+def with_namesakes(db: sqlite3.Connection, paths: Iterable[RelPath]) -> set[RelPath]:
+    """Those of these paths for which ``namesake`` finds another one."""
+    folds: dict[str, list[RelPath]] = {}
+    for path in paths:
+        folds.setdefault(path.fold, []).append(path)
+    found: set[RelPath] = set()
+    for some in in_lots(folds):
+        query = f"SELECT fold, path FROM entries WHERE fold IN ({marks(some)}) AND head = 1 AND op NOT IN (?, ?)"
+        for fold, other in db.execute(query, (*some, Op.GONE, Op.DETACH)):
+            found.update(path for path in folds[fold] if path.text != other)
+    return found
+
+
 def of_folds(db: sqlite3.Connection, folds: Iterable[str]) -> list[RelPath]:
     """The live paths with one of these folds."""
     rows = [
@@ -247,6 +276,14 @@ def version_of(db: sqlite3.Connection, ref: Ref) -> Version:
 def referenced(db: sqlite3.Connection, digests: Iterable[bytes]) -> set[bytes]:
     """Those of the content digests that some entry of this mandate names."""
     return {d for d in digests if db.execute("SELECT 1 FROM entries WHERE digest = ? LIMIT 1", (d,)).fetchone()}
+
+
+def _head(row: Sequence[Any]) -> Head:
+    record, idx, op, digest, size, listing, executable, mtime = row[:8]
+    state: State = Folder() if op == Op.FOLDER else Gone()
+    if op == Op.FILE:
+        state = File(Content(Digest(digest), size, Digest(listing)), bool(executable))
+    return Head(Ref(RecordId(record), idx), state, mtime_ns=mtime)
 
 
 def _entry(row: Sequence[object]) -> tuple[Ref, Entry]:

@@ -28,7 +28,7 @@ from p2psync.store.root import Root, RootGone
 from p2psync.store.setbacks import Setbacks
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import sweep
-from p2psync.values.content import File, Folder, Gone
+from p2psync.values.content import File, Folder, Gone, State
 from p2psync.values.entry import Act, Entry, Op, Ref, entry_for
 from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath, fold
@@ -152,12 +152,13 @@ class Work:
         entries: list[tuple[PathView, Entry]] = []
         adopted: list[PathView] = []
         names = Naming(db)
-        for path in sorted(todo, key=lambda p: p.text):
-            location = places.get(path.top)
-            if location is None or not location.covers(path):
-                continue
-            view = paths.get(db, path) or PathView(path, self._spell(db, path))
-            heads = versions.heads(db, path)
+        wanted = [path for path in sorted(todo, key=lambda p: p.text) if path.top in places and places[path.top].covers(path)]
+        views, versions_of = paths.get_all(db, wanted), versions.heads_of(db, wanted)
+        spelled: dict[RelPath, tuple[str, ...]] = {}
+        for path in wanted:
+            location = places[path.top]
+            view = views.get(path) or PathView(path, self._spell(db, path, spelled))
+            heads = versions_of[path]
             if location.single:  # it leaves only by a detach, and becomes nothing else
                 heads = Heads.of([head for head in heads.all if isinstance(head.state, File)])
             observed = view.observed.state if view.observed else None
@@ -216,12 +217,15 @@ class Work:
             ref = versions.superseded(db, view.path, observed.state.content)
         return agreed if ref is None else Agreed(observed.state, frozenset((ref,)), frozenset((ref,)))
 
-    def _spell(self, db: sqlite3.Connection, path: RelPath) -> tuple[str, ...]:
+    def _spell(self, db: sqlite3.Connection, path: RelPath, folders: dict[RelPath, tuple[str, ...]]) -> tuple[str, ...]:
+        """The names of a path that is new here: those of its nearest known folder as the disk spells them, the rest as they travel."""
         parent = path.parent
         if parent is None:
             return ()
-        above = paths.get(db, parent)
-        return (*(above.disk if above else self._spell(db, parent)), path.name)
+        if parent not in folders:
+            above = paths.get(db, parent)
+            folders[parent] = above.disk if above else self._spell(db, parent, folders)
+        return (*folders[parent], path.name)
 
     def _to_record(
         self,
@@ -256,18 +260,18 @@ class Work:
         entries.sort(key=lambda pair: (pair[1].op == Op.GONE, pair[0].path.text))
         views = {entry.path: view for view, entry in entries}
         with self._books.writing() as db:
-            for view in adopted:
-                paths.put(db, view)
+            paths.put_all(db, adopted)
+            refs: dict[RelPath, tuple[State, Ref]] = {}
             for record, made in self._books.record([entry for _, entry in entries]):
                 worked.records.append(record)
-                for index, entry in enumerate(made):
-                    view, ref = views[entry.path], Ref(record.id, index)
-                    heads = versions.heads(db, entry.path)
-                    paths.put(db, PathView(view.path, view.disk, view.observed, Agreed(entry.state, frozenset((ref,)), heads.refs)))
+                refs |= {entry.path: (entry.state, Ref(record.id, index)) for index, entry in enumerate(made)}
+            heads = versions.heads_of(db, views)
+            agreed = {path: Agreed(state, frozenset((ref,)), heads[path].refs) for path, (state, ref) in refs.items()}
+            paths.put_all(db, (PathView(path, view.disk, view.observed, agreed[path]) for path, view in views.items()))
         with suppress(UserError):  # then it is asked for
             worked.ahead.take(ahead_of(self._books, [entry for _, entry in entries]))
         worked.todo |= naming.freed(self._books.ledger.read(), [entry.path for _, entry in entries if entry.op == Op.GONE])
-        worked.todo |= {path for path in views if len(versions.heads(self._books.ledger.read(), path).all) > 1}
+        worked.todo |= {path for path in views if len(heads[path].all) > 1}
         for path in views:
             worked.attention[path.text] = None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2psync.values import names
 from p2psync.values.errors import BadName, BadPath
 from p2psync.values.names import RelPath, component_fault, escaped, fold, label
 
@@ -210,3 +212,20 @@ def test_a_name_for_people(text: str, name: str) -> None:
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(BadName):
         label(text)
+
+
+_LIKELY = st.sampled_from([*"aZ09_ .-/()#'\n", "con", "COM1", "nul", "lpt9", "prn", "conin$", "é", ".."])
+
+
+@given(st.lists(_LIKELY, max_size=12).map("".join) | st.text(max_size=20))
+def test_the_quick_yes_is_never_given_to_what_the_rules_refuse(text: str) -> None:
+    if names._PLAIN.fullmatch(text) and len(text) <= names.MAX_PATH:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(names, "_PLAIN", re.compile(r"(?!)"))
+            assert RelPath(text).text == text
+
+
+@given(st.text(max_size=20))
+def test_folding_plain_letters_is_folding(text: str) -> None:
+    plain = text.encode("ascii", "ignore").decode()
+    assert fold(plain) == unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
