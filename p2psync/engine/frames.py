@@ -30,7 +30,7 @@ class Channel:
 
     def __init__(self, sealer: Cipher, opener: Cipher) -> None:
         self._sealer, self._opener = sealer, opener
-        self._received = bytearray()
+        self._received = memoryview(b"")
         self._assembly = Assembly()
         self._fault: PeerError | None = None
 
@@ -50,7 +50,7 @@ class Channel:
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take in bytes as they came, whatever their cut; :meth:`next` is to be emptied before more is fed."""
-        self._received += data
+        self._received = memoryview(b"".join((self._received, data)) if self._received else data)
 
     @property
     def opened(self) -> int:
@@ -71,7 +71,7 @@ class Channel:
             return self._next()
         except PeerError as fault:
             self._fault = fault
-            self._received.clear()
+            self._received = memoryview(b"")
             raise
 
     def _next(self) -> bytes | None:
@@ -84,7 +84,7 @@ class Channel:
                 return body
         return None
 
-    def _cut(self) -> bytes | None:
+    def _cut(self) -> memoryview | None:
         if len(self._received) < 2:
             return None
         end = 2 + int.from_bytes(self._received[:2], "big")
@@ -92,9 +92,7 @@ class Channel:
             raise Malformed(why="a frame that is too short")
         if len(self._received) < end:
             return None
-        with memoryview(self._received) as view:
-            frame = bytes(view[2:end])
-        del self._received[:end]
+        frame, self._received = self._received[2:end], self._received[end:]
         return frame
 
 
@@ -119,7 +117,7 @@ class Assembly:
     """The message that is being put together from its parts."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[memoryview] = []
         self._room = 0
 
     def add(self, plaintext: bytes) -> bytes | None:
@@ -131,11 +129,11 @@ class Assembly:
         """
         kind, piece = _opened(plaintext)
         if kind == WHOLE and not self._parts:
-            return piece
+            return bytes(piece)
         if kind not in (PART, LAST) or not piece or (kind == LAST and not self._parts):
             raise Malformed(why="a part out of order")
         if not self._parts:
-            self._room = limit_of(piece[:2])
+            self._room = limit_of(bytes(piece[:2]))
         self._room -= len(piece)
         if self._room < 0:
             raise Malformed(why="a message in parts that is too long")
@@ -147,10 +145,10 @@ class Assembly:
         return body
 
 
-def _opened(plaintext: bytes) -> tuple[int, bytes]:
+def _opened(plaintext: bytes) -> tuple[int, memoryview]:
     end = _HEAD + int.from_bytes(plaintext[1:_HEAD], "big")
     if len(plaintext) < max(end, _HEAD):
         raise Malformed(why="a frame shorter than it says")
     if plaintext[end:].strip(b"\0"):
         raise Malformed(why="padding that is not zero")
-    return plaintext[0], plaintext[_HEAD:end]
+    return plaintext[0], memoryview(plaintext)[_HEAD:end]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nacl.bindings import crypto_scalarmult_base
+from nacl.bindings import crypto_aead_chacha20poly1305_ietf_encrypt, crypto_scalarmult_base
 
 from p2psync.engine.noise import Cipher, Handshake, KeyPair, NonceExhausted, NotAuthentic, Pattern, Split
 
@@ -212,3 +212,22 @@ def test_a_new_key_keeps_the_count_and_closes_the_past() -> None:
         opener.open(new)
     opener.rekey()
     assert opener.open(new) == b"after"
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 4096, 65_519])
+def test_another_library_seals_to_the_same_bytes(size: int) -> None:
+    secret, plaintext = bytes(range(32)), bytes(range(251)) * 262
+    cipher = Cipher(secret)
+    for count in range(3):
+        nonce = bytes(4) + count.to_bytes(8, "little")
+        expected = crypto_aead_chacha20poly1305_ietf_encrypt(plaintext[:size], b"beside", nonce, secret)
+        assert cipher.seal(plaintext[:size], b"beside") == expected
+
+
+def test_another_library_makes_the_same_new_key() -> None:
+    secret = bytes(range(32))
+    cipher = Cipher(secret)
+    cipher.rekey()
+    last = bytes(4) + (2**64 - 1).to_bytes(8, "little")
+    renewed = crypto_aead_chacha20poly1305_ietf_encrypt(bytes(32), b"", last, secret)[:32]
+    assert cipher.seal(b"x") == crypto_aead_chacha20poly1305_ietf_encrypt(b"x", b"", bytes(12), renewed)
