@@ -4,13 +4,14 @@ Records flow by comparing journals: each side tells its heads, asks for what it 
 waits until what it stands on is there. Content flows on request only.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from p2psync.engine import messages as m
+from p2psync.store import reading
 from p2psync.store.ahead import Ahead
 from p2psync.store.books import Accepted
 from p2psync.store.journal import Log
@@ -247,13 +248,21 @@ class Conversation:
                 return
 
     async def _serve_chunks(self, want: m.WantChunks) -> None:
-        for digest in want.ids:
-            data = await self._read(partial(self.mandate.sources.chunk, digest))
-            if data is None:
-                await self.peer.link.send(m.NoChunk(self.handle, digest))
-            else:
-                await self.peer.link.send(m.Chunk(self.handle, digest, data))
-                self.mandate.bytes_out += len(data)
+        """Read on while what was read is sent."""
+        there, here = trio.open_memory_channel[list[m.Chunk | m.NoChunk]](0)
+        async with trio.open_nursery() as nursery, here:
+            nursery.start_soon(self._read_chunks, want.ids, there)
+            async for answers in here:
+                await self.peer.link.send(*answers)
+                self.mandate.bytes_out += sum(len(answer.data) for answer in answers if isinstance(answer, m.Chunk))
+
+    async def _read_chunks(self, ids: Sequence[Digest], there: trio.MemorySendChannel[list[m.Chunk | m.NoChunk]]) -> None:
+        async with there:
+            while ids:
+                found = await self._read(partial(reading.some, self.mandate.books, self.mandate.sources, ids)) or [(ids[0], None)]
+                answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
+                await there.send(answers)
+                ids = ids[len(found) :]
 
     async def _serve_listing(self, want: m.WantListing) -> None:
         packed = await self._read(partial(self.mandate.packed_listing, want.listing))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from p2psync.engine.shapes import Shape, struct
 from p2psync.values.errors import Malformed, PeerError
-from p2psync.values.packing import pack, unpack
+from p2psync.values.packing import head_of, pack, unpack
 
 MAX_CONTROL = 256 * 1024
 """Bytes of every message that is not bulk."""
@@ -33,15 +33,32 @@ class Message:
         Raises:
             ValueError: a field is not what the protocol allows; the fault is ours.
         """
-        fields: Any = self.SHAPE.write(self)
+        body = pack([self.NUMBER, *self._fields()])
+        self._check(len(body))
+        return body
+
+    def parts(self) -> tuple[bytes, bytes]:
+        """The bytes on the wire of a message whose last field is content: what stands before it, and the content, which is not copied.
+
+        Raises:
+            ValueError: as for ``pack``.
+        """
+        *fields, content = self._fields()
+        head = pack([self.NUMBER, *fields, b""])[: -len(head_of(0))] + head_of(len(content))
+        self._check(len(head) + len(content))
+        return head, content
+
+    def _fields(self) -> Any:
+        fields = self.SHAPE.write(self)
         try:
             self.SHAPE.read(fields)
         except Malformed as fault:
             raise ValueError(f"{type(self).__name__}: {fault}") from None
-        body = pack([self.NUMBER, *fields])
-        if len(body) > self.LIMIT:
-            raise ValueError(f"a {type(self).__name__} of {len(body)} bytes, more than {self.LIMIT}")
-        return body
+        return fields
+
+    def _check(self, size: int) -> None:
+        if size > self.LIMIT:
+            raise ValueError(f"a {type(self).__name__} of {size} bytes, more than {self.LIMIT}")
 
 
 M = TypeVar("M", bound=Message)
@@ -63,14 +80,14 @@ def message(number: int, most: int = MAX_CONTROL) -> Callable[[type[M]], type[M]
     return enter
 
 
-def unpack_message(body: bytes) -> Message:
+def unpack_message(body: bytes | memoryview) -> Message:
     """The message that these bytes are.
 
     Raises:
         UnknownMessage: its number is none of ours.
         Malformed: anything else about it is wrong.
     """
-    limit = limit_of(body[:2])
+    limit = limit_of(bytes(body[:2]))
     number, *fields = unpack(body, limit, canonical=limit <= MAX_CONTROL)  # packing bulk once more would cost a tenth of its speed
     return KINDS[number].SHAPE.read(fields)  # type: ignore[no-any-return]
 

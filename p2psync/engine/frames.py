@@ -30,34 +30,38 @@ class Channel:
 
     def __init__(self, sealer: Cipher, opener: Cipher) -> None:
         self._sealer, self._opener = sealer, opener
+        self._begun = bytearray()
         self._received = memoryview(b"")
         self._assembly = Assembly()
         self._fault: PeerError | None = None
 
-    def seal(self, body: bytes, *, padded: bool) -> bytes:
-        """The bytes to send for one message body. They must all be sent, in order, and once.
+    def seal(self, body: bytes, head: bytes = b"", *, padded: bool) -> bytes:
+        """The bytes to send for the message body ``head | body``. They must all be sent, in order, and once.
 
         Raises:
             NonceExhausted: a new handshake is due.
         """
-        out: list[bytes] = []
-        for plaintext in plaintexts(body, padded=padded):
+        return b"".join(self.frames(body, head, padded=padded))
+
+    def frames(self, body: bytes, head: bytes = b"", *, padded: bool) -> Iterator[bytes]:
+        """As ``seal``, in pieces, all of which must be taken."""
+        for plaintext in plaintexts(body, head, padded=padded):
             sealed = self._sealer.seal(plaintext)
-            out += (len(sealed).to_bytes(2, "big"), sealed)
+            yield len(sealed).to_bytes(2, "big")
+            yield sealed
             if self._sealer.count % REKEY_EVERY == 0:
                 self._sealer.rekey()
-        return b"".join(out)
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take in bytes as they came, whatever their cut; :meth:`next` is to be emptied before more is fed."""
-        self._received = memoryview(b"".join((self._received, data)) if self._received else data)
+        self._received = memoryview(data)
 
     @property
     def opened(self) -> int:
         """Frames that came in whole and authentic so far."""
         return self._opener.count
 
-    def next(self) -> bytes | None:
+    def next(self) -> bytes | memoryview | None:
         """The next message body, or None until more is fed. After an error every call raises that error.
 
         Raises:
@@ -74,7 +78,7 @@ class Channel:
             self._received = memoryview(b"")
             raise
 
-    def _next(self) -> bytes | None:
+    def _next(self) -> bytes | memoryview | None:
         while (frame := self._cut()) is not None:
             plaintext = self._opener.open(frame)
             if self._opener.count % REKEY_EVERY == 0:
@@ -85,32 +89,52 @@ class Channel:
         return None
 
     def _cut(self) -> memoryview | None:
-        if len(self._received) < 2:
+        """The next frame: where it lies, or put together when it came in several cuts."""
+        begun = self._begun
+        if not begun and len(self._received) >= 2 and len(self._received) >= (end := _end(self._received)):
+            frame, self._received = self._received[2:end], self._received[end:]
+            return frame
+        self._move(2 - len(begun))
+        if len(begun) < 2:
             return None
-        end = 2 + int.from_bytes(self._received[:2], "big")
-        if end < 2 + TAG + 1:
-            raise Malformed(why="a frame that is too short")
-        if len(self._received) < end:
+        self._move(_end(begun) - len(begun))
+        if len(begun) < _end(begun):
             return None
-        frame, self._received = self._received[2:end], self._received[end:]
-        return frame
+        self._begun = bytearray()
+        return memoryview(begun)[2:]
+
+    def _move(self, count: int) -> None:
+        """Add up to ``count`` bytes of what was received to the frame that has begun."""
+        if count > 0:
+            self._begun += self._received[:count]
+            self._received = self._received[count:]
 
 
-def plaintexts(body: bytes, *, padded: bool) -> Iterator[bytes]:
-    """What is to be sealed for one message body, frame by frame."""
-    size = len(body)
-    if size <= MAX_PIECE:
-        yield _plaintext(WHOLE, body, padded)
+def _end(frame: bytearray | memoryview) -> int:
+    """Where a frame ends that begins here. Raises: Malformed."""
+    end = 2 + int.from_bytes(frame[:2], "big")
+    if end < 2 + TAG + 1:
+        raise Malformed(why="a frame that is too short")
+    return end
+
+
+def plaintexts(body: bytes, head: bytes = b"", *, padded: bool) -> Iterator[bytes]:
+    """What is to be sealed for the message body ``head | body``, frame by frame."""
+    if len(head) + len(body) <= MAX_PIECE:
+        yield _plaintext(WHOLE, (head, body), padded)
         return
-    with memoryview(body) as view:
-        for start in range(0, size, MAX_PIECE):
-            kind = PART if start + MAX_PIECE < size else LAST
-            yield _plaintext(kind, view[start : start + MAX_PIECE], padded)
+    view = memoryview(body)
+    begin, end = 0, MAX_PIECE - len(head)
+    while begin < len(body):
+        kind = PART if end < len(body) else LAST
+        yield _plaintext(kind, (head, view[begin:end]), padded)
+        begin, end, head = end, end + MAX_PIECE, b""
 
 
-def _plaintext(kind: int, piece: bytes | memoryview, padded: bool) -> bytes:
-    padding = bytes(-(_HEAD + len(piece)) % PAD) if padded else b""
-    return b"".join((bytes((kind,)), len(piece).to_bytes(2, "big"), piece, padding))
+def _plaintext(kind: int, pieces: tuple[bytes, bytes | memoryview], padded: bool) -> bytes:
+    size = sum(map(len, pieces))
+    padding = bytes(-(_HEAD + size) % PAD) if padded else b""
+    return b"".join((bytes((kind,)), size.to_bytes(2, "big"), *pieces, padding))
 
 
 class Assembly:
@@ -120,7 +144,7 @@ class Assembly:
         self._parts: list[memoryview] = []
         self._room = 0
 
-    def add(self, plaintext: bytes) -> bytes | None:
+    def add(self, plaintext: bytes) -> bytes | memoryview | None:
         """Add one opened frame; the body of the message when it is complete.
 
         Raises:
@@ -129,7 +153,7 @@ class Assembly:
         """
         kind, piece = _opened(plaintext)
         if kind == WHOLE and not self._parts:
-            return bytes(piece)
+            return piece
         if kind not in (PART, LAST) or not piece or (kind == LAST and not self._parts):
             raise Malformed(why="a part out of order")
         if not self._parts:

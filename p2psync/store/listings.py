@@ -1,8 +1,9 @@
 """The chunk lists of contents, and where in which content a chunk is found."""
 
 import sqlite3
+from collections.abc import Sequence
 
-from p2psync.values.content import Content, Listing
+from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
 
 
@@ -41,3 +42,17 @@ def containing(db: sqlite3.Connection, chunk: Digest) -> list[tuple[Digest, int,
     """The contents that contain ``chunk``: (digest of the content, offset, size). A content of one chunk is not listed."""
     rows = db.execute("SELECT content, at, size FROM chunks WHERE chunk = ? LIMIT 16", (chunk,))
     return [(Digest(content), at, size) for content, at, size in rows]
+
+
+def standing(db: sqlite3.Connection, chunks: Sequence[Digest]) -> dict[Digest, tuple[Digest, Chunk]]:
+    """Those of these chunks that are in a content which some path here was seen to hold: that content, and the chunk in it.
+
+    Where there are several such contents, the same one is named for all chunks that it has. At most some hundred chunks.
+    """
+    marks = ",".join("?" * len(chunks))
+    rows = db.execute(
+        f"SELECT chunk, min(content), at, size FROM chunks WHERE chunk IN ({marks})"
+        " AND content IN (SELECT digest FROM paths WHERE digest = content) GROUP BY chunk",
+        chunks,
+    )
+    return {Digest(chunk): (Digest(content), Chunk(Digest(chunk), at, size)) for chunk, content, at, size in rows}

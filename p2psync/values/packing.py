@@ -27,7 +27,14 @@ def pack(value: Plain) -> bytes:
     return cast(bytes, msgpack.packb(value, use_bin_type=True, strict_types=False))
 
 
-def unpack(data: bytes, limit: int, *, canonical: bool = True) -> list[Any]:
+def head_of(size: int) -> bytes:
+    """What stands before ``size`` bytes in their canonical encoding."""
+    if size < 1 << 8:
+        return b"\xc4" + size.to_bytes(1, "big")
+    return b"\xc5" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xc6" + size.to_bytes(4, "big")
+
+
+def unpack(data: bytes | memoryview, limit: int, *, canonical: bool = True) -> list[Any]:
     """The array that ``data`` (at most ``limit`` bytes) encodes.
 
     Raises:

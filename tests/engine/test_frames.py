@@ -1,6 +1,7 @@
 """Frames: whole, byte by byte and cut anywhere; parts in and out of order; padding; new keys."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ def sealed(*frames: bytes) -> bytes:
     return b"".join(len(one).to_bytes(2, "big") + one for one in done)
 
 
-def drained(channel: Channel) -> list[bytes]:
+def drained(channel: Channel) -> list[bytes | memoryview]:
     return list(iter(channel.next, None))
 
 
@@ -67,6 +68,23 @@ def test_a_cut_off_stream_gives_what_was_whole() -> None:
     stream = one.seal(PING, padded=True) + one.seal(CHUNK, padded=False)
     other.feed(stream[:-1])
     assert drained(other) == [PING]
+
+
+@pytest.mark.parametrize("size", [0, 1, MAX_PIECE - 40, MAX_PIECE - 39, MAX_PIECE, 2 * MAX_PIECE - 40, 2 * MAX_PIECE - 39, 200_000])
+def test_a_message_in_two_pieces_is_framed_as_a_whole_one(size: int) -> None:
+    head, body = CHUNK[:40], CHUNK[40 : 40 + size]
+    assert list(plaintexts(body, head, padded=False)) == list(plaintexts(head + body, padded=False))
+
+
+def test_a_frame_that_comes_in_drops_is_not_gathered_again_for_each() -> None:
+    one, other = pair()
+    stream = one.seal(CHUNK, padded=False)
+    began = time.process_time()
+    for at in range(0, len(stream), 7):
+        other.feed(stream[at : at + 7])
+        arrived = drained(other)
+    assert arrived == [CHUNK]
+    assert time.process_time() - began < 2
 
 
 def test_control_messages_are_padded_and_bulk_is_not() -> None:

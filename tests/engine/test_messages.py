@@ -175,6 +175,20 @@ def test_we_do_not_say_what_others_would_refuse(message: Message) -> None:
         message.pack()
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536, 262_144])
+def test_content_is_packed_alike_without_being_copied(size: int) -> None:
+    content = bytes(size)
+    for message in (m.Chunk(7, Digest(b"d" * 32), content), m.Listing(300, Digest(b"l" * 32), 0, 1, content)):
+        head, body = message.parts()
+        assert head + body == message.pack()
+        assert body is content
+
+
+def test_content_that_is_too_long_is_not_packed_in_parts_either() -> None:
+    with pytest.raises(ValueError, match="Listing"):
+        m.Listing(1, Digest(b"l" * 32), 0, 1, bytes(m.LISTING_PAGE + 1)).parts()
+
+
 def test_ranges_and_pages_that_cannot_be() -> None:
     with pytest.raises(Malformed):
         LogRange(DeviceId(bytes(32)), bytes(8), 2, 1)
