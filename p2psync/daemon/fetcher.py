@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from p2psync.daemon.conversation import Conversation
     from p2psync.engine.messages import Listing as ListingPage
 
-_BUFFER = 32 * 1024 * 1024
+_BUFFER = 16 * 1024 * 1024
 """Bytes that may have arrived and not be written; then the links wait."""
+_BATCH = 1024 * 1024
+"""Bytes that are worth a write of their own."""
+_GATHER_S = 0.005
+"""So long may what has arrived wait for what is on its way, to be written with it."""
 PAUSE_S = 20.0
 """After something could not be written, nothing is asked for so long."""
 
@@ -306,6 +310,8 @@ class Fetcher:
         """Write what arrives, batch after batch, for as long as the mandate lives."""
         while True:
             await self._arrived.wait()
+            if self._buffered < _BATCH and len(self._transfer):
+                await trio.sleep(_GATHER_S)
             self._arrived = trio.Event()
             batch, self._buffer = self._buffer, []
             if not batch:

@@ -47,9 +47,12 @@ class Arrivals:
         if any(digest in self._small for digest, _ in batch):
             space.of(self._books.state).check(self._books.state)
         with self._lock:
+            pieces: dict[_Place, list[tuple[Digest, bytes]]] = {}
             for digest, data in batch:
                 for place in self._large.get(digest, ()):
-                    self._stagings[place].place(data)
+                    pieces.setdefault(place, []).append((digest, data))
+            for place, those in pieces.items():
+                self._stagings[place].place(those)
         small = [(digest, data) for digest, data in batch if digest in self._small]
         if small:
             self._books.vault.keep(small)

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -121,11 +122,18 @@ class Staging:
         chunk = self._chunks[index]
         if len(data) != chunk.size or content_digest(data) != chunk.digest:
             raise WrongChunk
-        self._write(chunk.digest, data)
+        self._put(chunk.digest, data)
 
-    def place(self, data: bytes | memoryview) -> int:
-        """Writes ``data`` to every place of the file where it belongs and is still missing; the number of places, 0 for any other data."""
-        return self._write(content_digest(data), data)
+    def place(self, pieces: Iterable[tuple[Digest, bytes]]) -> int:
+        """Writes pieces, whose digests were checked, to every place of the file where they belong and are still missing; those that follow
+        each other with one write. Returns the number of places.
+        """
+        wanted: dict[int, bytes] = {}
+        for digest, data in pieces:
+            wanted |= dict.fromkeys(self._lacking(digest, len(data)), data)
+        for run in _runs(wanted):
+            self._write(run, b"".join(wanted[index] for index in run))
+        return len(wanted)
 
     def copy_from(self, fd: int, offset: int, index: int) -> bool:
         """Copies chunk ``index`` from the open file, where it is supposed to be at ``offset``; False when it is not, or cannot be read."""
@@ -135,7 +143,7 @@ class Staging:
             return False
         if content_digest(data) != self._chunks[index].digest:
             return False
-        self._write(self._chunks[index].digest, data)
+        self._put(self._chunks[index].digest, data)
         return True
 
     def fill_from(self, fd: int, listing: Listing) -> int:
@@ -238,20 +246,24 @@ class Staging:
         # A hole is a chunk of zeros: a long run of them is cut at the largest size, or the file ends with it.
         return (chunk.size == CHUNK_MAX or index == len(self._chunks) - 1) and _zeros(chunk.size) == chunk.digest
 
-    def _write(self, digest: Digest, data: bytes | memoryview) -> int:
-        # The size is compared too: a listing of bad faith may give one digest two sizes.
-        fits = [index for index in self._places.get(digest, ()) if self._chunks[index].size == len(data)]
-        wanted = [index for index in fits if not self._have[index]]
+    def _put(self, digest: Digest, data: bytes | memoryview) -> None:
+        for index in self._lacking(digest, len(data)):
+            self._write([index], data)
+
+    def _lacking(self, digest: Digest, size: int) -> list[int]:
+        """Where this chunk belongs and is missing. The size is compared too: a listing of bad faith may give one digest two sizes."""
+        return [index for index in self._places.get(digest, ()) if not self._have[index] and self._chunks[index].size == size]
+
+    def _write(self, run: Sequence[int], data: bytes | memoryview) -> None:
+        """Writes chunks that follow each other."""
         with writing(self._shown):
-            for index in wanted:
-                self._write_at(self._chunks[index].offset, data)
+            self._write_at(self._chunks[run[0]].offset, data)
+            for index in run:
                 self._have[index] = 1
-                if index == self._hashed:
-                    self._whole.update(data)
-                    self._hashed += 1
-            if wanted:
-                self._hash_on()
-        return len(wanted)
+            if self._hashed == run[0]:
+                self._whole.update(data)
+                self._hashed += len(run)
+            self._hash_on()
 
     def _write_at(self, offset: int, data: bytes | memoryview) -> None:
         left = memoryview(data)
@@ -276,6 +288,18 @@ class Staging:
         except OSError:
             return False
         return True
+
+
+def _runs(indices: Iterable[int]) -> Iterator[list[int]]:
+    """These indices in rising order, those together that follow each other."""
+    run: list[int] = []
+    for index in sorted(indices):
+        if run and index != run[-1] + 1:
+            yield run
+            run = []
+        run.append(index)
+    if run:
+        yield run
 
 
 @lru_cache(maxsize=64)

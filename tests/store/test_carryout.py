@@ -66,7 +66,7 @@ def sealed(root: Root, data: bytes, *parts: str, executable: bool = False, mtime
         content, listing = describe(file.fileno(), len(data))
     with Staging(root, parts[:-1], content, listing, name=parts[-1]) as staging:
         for chunk in listing:
-            staging.place(data[chunk.offset : chunk.offset + chunk.size])
+            staging.place([(chunk.digest, data[chunk.offset : chunk.offset + chunk.size])])
         return staging.seal(executable, mtime_ns)
 
 

@@ -93,7 +93,7 @@ def test_what_is_not_the_chunk_is_refused(root: Root, version: Version) -> None:
         for data in (b"", version.chunk(1), version.chunk(0)[:-1], version.chunk(0) + b"x"):
             with pytest.raises(WrongChunk):
                 open_staging.put(0, data)
-            assert open_staging.place(b"not of this file") == 0
+            assert open_staging.place([(content_digest(b"not of this file"), b"not of this file")]) == 0
         assert open_staging.missing() == list(range(len(version.chunks)))
         assert staged(root, version).stat().st_blocks == 0
 
@@ -108,10 +108,24 @@ def test_a_chunk_goes_to_all_its_places(root: Root, tmp_path: Path) -> None:
     version = Version(piece * 4, tmp_path / "repeated")
     distinct = {chunk.digest for chunk in version.chunks}
     with staging(root, version) as open_staging:
-        places = [open_staging.place(version.chunk(index)) for index in range(len(version.chunks))]
+        places = [open_staging.place([(chunk.digest, version.chunk(index))]) for index, chunk in enumerate(version.chunks)]
         assert sum(places) == len(version.chunks)
         assert sum(1 for place in places if place) == len(distinct) < len(version.chunks)
         open_staging.seal(executable=False)
+
+
+def test_pieces_that_follow_each_other_are_written_at_once(root: Root, version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [(chunk.digest, version.chunk(index)) for index, chunk in enumerate(version.chunks)]
+    written: list[int] = []
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: (written.append(offset), pwrite(fd, data, offset))[1])
+    with staging(root, version) as open_staging:
+        open_staging.place([*pieces[4:], pieces[2], pieces[1], pieces[2]])
+        assert written == [version.chunks[1].offset, version.chunks[4].offset]
+        assert open_staging.missing() == [0, 3]
+        open_staging.place([pieces[3], pieces[0], pieces[5]])
+        open_staging.seal(executable=False)
+    assert staged(root, version).read_bytes() == version.data
 
 
 def test_killed_in_the_middle_only_the_rest_is_asked_for(root: Root, version: Version, forked: Callable[..., Any]) -> None:
@@ -210,7 +224,7 @@ def test_one_digest_with_two_sizes_cannot_write_beyond_its_place(root: Root) -> 
     content = Content(content_digest(b"whatever"), 18, listing.digest)
     with Staging(root, ("2026",), content, listing, name="x") as open_staging:
         open_staging.put(1, b"next")
-        assert open_staging.place(data) == 1
+        assert open_staging.place([(digest, data)]) == 1
         assert open_staging.missing() == [0]
 
 
