@@ -253,7 +253,7 @@ class Conversation:
         async with trio.open_nursery() as nursery, here:
             nursery.start_soon(self._read_chunks, want.ids, there)
             async for answers in here:
-                await self.peer.link.send(*answers)
+                await self.peer.link.send_bulk(*answers)
                 self.mandate.bytes_out += sum(len(answer.data) for answer in answers if isinstance(answer, m.Chunk))
 
     async def _read_chunks(self, ids: Sequence[Digest], there: trio.MemorySendChannel[list[m.Chunk | m.NoChunk]]) -> None:
@@ -271,7 +271,7 @@ class Conversation:
             await self.peer.link.send(m.NoListing(self.handle, want.listing))
             return
         data = packed[want.page * m.LISTING_PAGE : (want.page + 1) * m.LISTING_PAGE]
-        await self.peer.link.send(m.Listing(self.handle, want.listing, want.page, pages, data))
+        await self.peer.link.send_bulk(m.Listing(self.handle, want.listing, want.page, pages, data))
 
     async def _read(self, work: Callable[[], T | None]) -> T | None:
         """Read something in a thread; what our own disk does not let us read we do not have, which costs no link."""

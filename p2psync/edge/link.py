@@ -98,22 +98,22 @@ class Link:
         self._over = trio.Event()
 
     async def send(self, *messages: Message) -> None:
-        """Send these messages; the last byte is in the hands of the system when this returns.
+        """Send these messages, which wait for one piece of bulk at most; the last byte is in the hands of the system when this returns.
 
-        Bulk waits for other bulk and goes in pieces, so that everything else waits for one piece at most. Cancelled before its turn it
-        was not sent; cancelled later, it ends the link.
+        Cancelled before their turn they were not sent; cancelled later, it ends the link.
 
         Raises:
             LinkClosed: the link is over, or the other side did not take the message within ``SEND_WITHIN`` seconds.
             LocalError: it is not our turn to say this.
             ValueError: the message breaks a limit.
         """
-        if any(isinstance(message, BULK) for message in messages):
-            async with self._bulk:
-                for piece in _pieces(messages):
-                    await self._send(piece)
-        else:
-            await self._send([_packed(message) for message in messages])
+        await self._send([_packed(message) for message in messages])
+
+    async def send_bulk(self, *messages: Message) -> None:
+        """As ``send``, for what is long: it waits for other bulk, and goes in pieces between which everything else has its turn."""
+        async with self._bulk:
+            for piece in _pieces(messages):
+                await self._send(piece)
 
     async def _send(self, messages: Sequence[Packed]) -> None:
         async with self._wire:

@@ -297,4 +297,4 @@ class NoListing(Message):
 
 
 BULK = (Chunk, Listing)
-"""Messages that carry content: not padded, and one of them at a time is on its way, so that the others need not queue behind."""
+"""Messages that carry content, and are not padded."""

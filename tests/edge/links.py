@@ -23,6 +23,7 @@ ANNA, BEAT = (DeviceKeys(*(Secret(bytes([seed, part]) * 16) for part in range(3)
 
 HELLO, OPEN = Hello(1, 1, 0, 0, b"", "test"), Open(1, bytes(16))
 BIG = Chunk(1, Digest(b"d" * 32), Random(7).randbytes(300_000))
+FEW = Chunk(1, Digest(b"f" * 32), b"one")
 SMALL = Heads(1, ())
 
 Streams = tuple[trio.abc.Stream, trio.abc.Stream]

@@ -12,7 +12,7 @@ from p2psync.engine.messages import MAX_UNPROVEN, Chunk, Close, Heads, Hello, In
 from p2psync.engine.noise import NotAuthentic
 from p2psync.engine.session import LocalError
 from p2psync.values.errors import Malformed, PeerError
-from tests.edge.links import BIG, MANDATE, SMALL, Recorder, close_both, ending, linked, over_both, refused, said_hello, talking
+from tests.edge.links import BIG, FEW, MANDATE, SMALL, Recorder, close_both, ending, linked, over_both, refused, said_hello, talking
 
 
 @over_both
@@ -40,7 +40,7 @@ async def test_bulk_in_both_directions_at_once_while_pings_are_answered(over: st
 
         async def give(link: Link) -> None:
             for number in range(count):
-                await link.send(BIG)
+                await link.send_bulk(BIG)
                 if number % 8 == 0:
                     await link.send(Ping(bytes(8)))
 
@@ -64,7 +64,7 @@ async def test_a_small_message_waits_for_one_big_one_at_most() -> None:
     arrived: list[type[Message]] = []
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(one.send, BIG)
+            nursery.start_soon(one.send_bulk, BIG)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
             nursery.start_soon(one.send, SMALL)
@@ -72,6 +72,18 @@ async def test_a_small_message_waits_for_one_big_one_at_most() -> None:
         arrived += [type(await other.receive()) for _ in range(9)]
     assert arrived[:4] == [Chunk, Heads, Heads, Heads]
     assert arrived[4:] == [Chunk] * 5
+
+
+async def test_a_small_content_ahead_of_its_record_waits_for_one_piece_of_bulk_at_most() -> None:
+    streams = trio.testing.lockstep_stream_pair()
+    one, other = await said_hello(streams)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.send_bulk, *[BIG] * 6)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(one.send, FEW)
+        await trio.testing.wait_all_tasks_blocked()
+        arrived = [await other.receive() for _ in range(7)]
+    assert arrived == [BIG, FEW, *[BIG] * 5]
 
 
 @pytest.mark.parametrize("seed", range(10))
