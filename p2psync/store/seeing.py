@@ -17,7 +17,7 @@ from p2psync.store.chunking import Sink
 from p2psync.store.faults import DiskFull
 from p2psync.store.locations import Location
 from p2psync.store.root import Folders, Root
-from p2psync.store.scan import Changing, Nothing, Result, Unreadable, observe
+from p2psync.store.scan import FRESH_NS, Changing, Fresh, Nothing, Result, Unreadable, observe
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
@@ -33,6 +33,8 @@ OFTEN_TORN = 3
 """So often is a file read in vain before it is said that it does not pause."""
 UNREADABLE_AGAIN = 30.0
 """Seconds until something that could not be read is tried again."""
+_WHOLE_NS = 1_000_000_000
+"""A time in whole seconds is likely to come from a disk that counts no others."""
 
 
 class NotNoted(MandateError):
@@ -98,6 +100,7 @@ class Seeing:
         self._keep = books.vault.keeping()
         self._pauses: Pauses[Spot] = Pauses()
         self._writers: dict[Spot, str] = {}
+        self._coarse: dict[Spot, tuple[Stamp, float]] = {}
         self._snapshots = Snapshots(books.state)
 
     def begin(self) -> None:
@@ -150,9 +153,26 @@ class Seeing:
         if seen is None:
             reading.clear()
             seen = observe(folders.root, parts, known, now, reading, ready=ready)
+            if isinstance(seen, Observed) and seen is not known:
+                seen = self._doubted(spot, seen)
         if isinstance(seen, Changing) and not seen.unread:
             self._pauses.torn(spot, monotonic() - began, monotonic())
         return seen
+
+    def _doubted(self, spot: Spot, seen: Observed) -> Observed:
+        """What was read just now: ``Fresh`` as long as the disk may count whole steps of time by a clock of its own, as a server's does.
+        Then only our own clock tells whether a step has gone by since this stamp was first met.
+        """
+        stamp = seen.stamp
+        if stamp.kind != "file" or stamp.mtime_ns % _WHOLE_NS or stamp.ctime_ns % _WHOLE_NS:
+            return seen
+        met, since = self._coarse.get(spot, (None, 0.0))
+        if met != stamp:
+            self._coarse[spot] = stamp, monotonic()
+        elif monotonic() - since > FRESH_NS / 1e9:
+            del self._coarse[spot]
+            return seen
+        return Fresh(stamp, seen.state)
 
     def _still_written(self, root: Root, location: Location, spot: Spot) -> Attention:
         """Why a file that somebody writes is not sent."""

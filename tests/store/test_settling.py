@@ -104,6 +104,20 @@ def test_one_that_changes_whenever_it_is_read_is_never_sent_and_its_program_is_n
     assert said(anna) == ("", "")
 
 
+def test_a_disk_with_whole_seconds_by_another_clock_hides_no_save(anna: Desk, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour_ns = 3_600_000_000_000
+    monkeypatch.setattr("p2psync.store.root._kept", lambda time_ns: 1_000_000_000)  # all of this happens within one step
+    monkeypatch.setattr("p2psync.store.seeing.FRESH_NS", hour_ns)
+    for number in range(1, 5):
+        with book.open("r+") as file:
+            file.write(f"save {number}, which is")
+        anna.settle()
+        assert versions_of(anna) == 1 + number
+    anna.look.seeing._coarse = {spot: (stamp, since - 2 * hour_ns / 1e9) for spot, (stamp, since) in anna.look.seeing._coarse.items()}
+    anna.settle()
+    assert not anna.look.seeing._coarse
+
+
 def test_what_was_emptied_is_given_a_moment_to_be_written(anna: Desk, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2psync.store.vanishing.GONE_FOR", 0.0)
     book.write_text("")
