@@ -134,6 +134,11 @@ class Machine:
             reply = await self.control.handle(Request(method, path, {}, {**(body or {}), **more}, caller))
         except UserError as error:
             return {"refused": str(error)}
+        except Killed:  # in the middle of what it was asked to do: nobody answers, and its other tasks are gone as well
+            self.net.reset(self.address)
+            if self._scope is not None:
+                self._scope.cancel()
+            return {"refused": "the daemon has ended"}
         except sqlite3.ProgrammingError:
             if self.mandate is not None and not self.disk.dead:
                 raise
