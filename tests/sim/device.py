@@ -93,8 +93,8 @@ class Disk:
         self.seconds: Callable[[], float] = time.monotonic
         self.device = 0x1000 + sum(map(ord, self.root[-3:]))
         self.dead = False
-        self.touched = True
-        """Something outside of the daemon's state may have changed since somebody last said that it had not."""
+        self.changes = 0
+        """Grows with each change outside of the daemon's state, by whomever it is made."""
         self.serving = True
         self.life = 0
         self.volatile = Volatile()
@@ -102,11 +102,12 @@ class Disk:
         self.fds: dict[int, Held] = {}
         self.programs: dict[str, Program] = {}
         self.connections: set[Any] = set()
-        self._numbers = 100
+        self.numbers = 100
         self._kill: tuple[int, bool] | None = None
         self._failing: list[_Failing] = []
         self._is_full = False
         self.away: dict[str, str] = {}
+        self._state = f"{self.root}/state/"
         self._folds = self.traits.casefold or self.traits.nfd
         self._coarse = int(self.traits.coarse_s * _NANO) or 1
 
@@ -168,6 +169,7 @@ class Disk:
             self.closed(Path(path))
         self.volatile.settle(self.seconds() - WRITEBACK_S)
         rebuild(self)
+        self.relist()
         for path, name in programs.items():
             with suppress(OSError):
                 self.opened(Path(path), name)
@@ -188,6 +190,7 @@ class Disk:
             node.away = True
         real.rename(path, hidden)
         real.mkdir(path)
+        self.relist()
         self.node(real.stat(path)).device = self.device + 0x10000
         self.away[str(path)] = hidden
 
@@ -200,6 +203,7 @@ class Disk:
             shutil.rmtree(path)
         self.volatile.settle(float("inf"))
         real.rename(hidden, path)
+        self.relist()
         for node in self._nodes_below(str(path)):
             node.away = False
 
@@ -218,19 +222,20 @@ class Disk:
 
     def step(self, kind: str, whole: str, grows: bool = False) -> None:
         """Before something is changed or made durable. Raises: Killed, OSError."""
+        changes = not whole.startswith(self._state)
         if not self.serving:
+            self.changes += changes
             return
         if self.dead:
             raise Killed
         self.steps += 1
-        if not self.touched:
-            self.touched = not whole.startswith(f"{self.root}/state/")
         if self._failing or (grows and self._is_full):
             self._fail(kind, whole, grows)
         if self.on_step is not None:
             self.on_step(kind, whole[len(self.root) + 1 :])
         if self._kill is not None and self.steps > self._kill[0] and not self._kill[1]:
             self._die()
+        self.changes += changes  # last: who looked at what was there before has not seen this
 
     def done(self) -> None:
         """After it is done."""
@@ -272,8 +277,8 @@ class Disk:
 
     def new_node(self, status: os.stat_result) -> Node:
         """The same for a file that was just made: another one may have had its inode before."""
-        self._numbers += 1
-        made = self.nodes[status.st_ino] = Node(self._numbers, status.st_mode, self.now_ns())
+        self.numbers += 1
+        made = self.nodes[status.st_ino] = Node(self.numbers, status.st_mode, self.now_ns())
         return made
 
     def written(self, node: Node, fd: int) -> None:
@@ -353,33 +358,53 @@ class Disk:
         plain = unicodedata.normalize("NFC", name)
         return unicodedata.normalize("NFC", plain.casefold()) if self.traits.casefold else plain
 
+    def relist(self) -> None:
+        """What stands where has changed in a way that no call tells of."""
+        self.changes += 1
+        for node in self.nodes.values():
+            node.listed = None
+
     def tree(self, path: str, name: str) -> dict[str, bytes | None]:
         """What stands at and below a path, as people see it: names, composed, to contents; None for folders."""
         try:
             status = real.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        if stat.S_ISREG(status.st_mode):
-            return {name: self._seen(path, status)}
-        if not stat.S_ISDIR(status.st_mode):
-            return {}
-        found: dict[str, bytes | None] = {name: None}
-        for one in sorted(real.listdir(path)):
-            found |= self.tree(f"{path}/{one}", f"{name}/{unicodedata.normalize('NFC', one)}")
+        found: dict[str, bytes | None] = {}
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            self._collect(self.node(status), path, name, found)
         return found
 
-    def _seen(self, path: str, status: os.stat_result) -> bytes:
-        node = self.node(status)
+    def _collect(self, node: Node, path: str, name: str, found: dict[str, bytes | None]) -> None:
+        if not node.is_folder:
+            found[name] = self._seen(node, path)
+            return
+        found[name] = None
+        if node.listed is None:
+            node.listed = self._list(path)
+        for one, shown, below in node.listed:
+            self._collect(below, f"{path}/{one}", f"{name}/{shown}", found)
+
+    def _list(self, path: str) -> list[tuple[str, str, Node]]:
+        found = []
+        for one in sorted(real.listdir(path)):
+            status = real.lstat(f"{path}/{one}")
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                found.append((one, unicodedata.normalize("NFC", one), self.node(status)))
+        return found
+
+    def _seen(self, node: Node, path: str) -> bytes:
         if node.seen is None or node.is_database:
             fd = real.open(path, os.O_RDONLY)
-            node.seen = content(fd, status.st_size)
+            node.seen = content(fd, real.fstat(fd).st_size)
             real.close(fd)
         return node.seen
 
     # ---- the end of a life
 
     def _start_anew(self, *, everybody: bool) -> None:
-        self.dead, self._kill, self.touched = False, None, True
+        self.dead, self._kill = False, None
+        self.changes += 1
         self.life += 1
         self.connections.clear()
         for fd, held in self.fds.items():

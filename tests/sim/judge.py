@@ -33,6 +33,7 @@ class Judge:
         self.people, self.known, self.machine = people, known, people.machine
         self.seen: Tree = {}
         self.by_daemon: set[str] = set()
+        self._judged_at = -1
         self._aside: dict[str, bytes] = {}
         self.exempt: set[str] = set()
         """Names of plain files whose last save a power cut or a restored backup may have taken back: nobody can tell what was seen."""
@@ -62,9 +63,9 @@ class Judge:
 
     def after_step(self, step: str) -> None:
         """The daemon did something below its files: whatever changed was its doing."""
-        if not self.machine.disk.touched:
+        if self._judged_at == self.machine.disk.changes:
             return
-        self.machine.disk.touched = False
+        self._judged_at = self.machine.disk.changes
         now = self.tree()
         self._check_aside(now, step)
         for name in sorted(now.keys() | self.seen.keys()):

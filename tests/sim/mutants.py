@@ -157,11 +157,15 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "early records dropped": _early_records_dropped,
 }
 """By name: what the fault is."""
+active: str | None = None
+"""Which of them the product has now."""
 
 
 @contextmanager
 def applied(name: str | None) -> Iterator[None]:
     """Within the block the product has this fault; None: none."""
+    global active
+    before, active = active, name
     patches = MUTANTS[name]() if name else []
     saved = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in patches]
     for owner, attribute, value in patches:
@@ -169,5 +173,6 @@ def applied(name: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        active = before
         for owner, attribute, value in reversed(saved):
             setattr(owner, attribute, value)

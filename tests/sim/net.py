@@ -3,81 +3,107 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
-import trio.testing
 
 from p2psync.edge.discovery import Announcement, Seen
-from tests.lan.fake_lan import End
+from tests.lan.fake_lan import PORT
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
 
 ARP_S = 3.0
 """So long the neighbours are asked for an address before a system gives up."""
+_BUFFER = 256 * 1024
+"""Bytes that a system takes for a connection whose other side is silent."""
 
 
 class Wire:
-    """One connection: ``hung`` from when a cable is out (nothing arrives, nobody is told), ``reset`` when a system ends it."""
+    """One connection: ``hung`` from when a cable is out (nothing arrives, nobody is told), ``over`` when a system ended it."""
 
     def __init__(self, net: Net, caller: str, host: str) -> None:
         self.net, self.caller, self.host = net, caller, host
-        ends = trio.testing.memory_stream_pair()
         self.hung = self.over = False
         self.delay_s = net.delay_s()
-        self.ends = (_End(self, ends[0], host), _End(self, ends[1], caller))
+        one, other = _End(self, host), _End(self, caller)
+        one.other, other.other = other, one
+        self.ends = (one, other)
 
     def reset(self) -> None:
         """Both sides are told at once."""
         self.over = True
         for end in self.ends:
-            end.inner.send_stream.close()
-            end.inner.receive_stream.close()
+            end.arrived.set()
 
     @property
     def hangs(self) -> bool:
         """Whether what is sent gets lost; for ever, once it has happened."""
-        self.hung = self.hung or self.net.is_parted(self.caller, self.host)
+        self.hung = self.hung or (bool(self.net.parted) and self.net.is_parted(self.caller, self.host))
         return self.hung
 
 
-class _End(End):
-    def __init__(self, wire: Wire, inner: Any, other: str) -> None:
-        super().__init__(inner, other)
-        self.wire = wire
-        self._closed = False
+class _End(trio.abc.Stream):
+    """One end of a wire. What is sent while it hangs is swallowed, up to what a system would buffer, and nothing arrives."""
 
-    @property
-    def hangs(self) -> bool:
-        """Whether the cable is out, or was since this wire began."""
-        return self.wire.hangs
+    def __init__(self, wire: Wire, address: str) -> None:
+        self.wire = wire
+        self.peer_address = (address, PORT)
+        self.other: _End
+        self.arrived = trio.Event()
+        self._data = bytearray()
+        self._ended = self._closed = False
+        self._swallowed = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.sleep(self.wire.delay_s)
-        if not self.hangs:
-            self.wire.net.sent += len(data)
-        with self._told_of_reset():
-            await super().send_all(data)
+        if self.wire.delay_s:
+            await trio.sleep(self.wire.delay_s)
+        else:
+            await trio.lowlevel.checkpoint()
+        self._check()
+        if self.wire.hangs:
+            self._swallowed += len(data)
+            if self._swallowed > _BUFFER:
+                await trio.sleep_forever()
+            return
+        if self.other._closed:
+            raise trio.BrokenResourceError("broken pipe")
+        self.wire.net.sent += len(data)
+        self.other._data += data
+        self.other.arrived.set()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this end was closed here")
+        if self.wire.over:
+            raise trio.BrokenResourceError("connection reset by peer")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        with self._told_of_reset():
-            return await super().receive_some(max_bytes)
-
-    @contextmanager
-    def _told_of_reset(self) -> Iterator[None]:
-        try:
-            yield
-        except trio.ClosedResourceError:
-            if self.wire.over and not self._closed:
-                raise trio.BrokenResourceError("connection reset by peer") from None
-            raise
+        self._check()
+        if self._data or self._ended:
+            await trio.lowlevel.checkpoint()
+        while not (self._data or self._ended):
+            self.arrived = trio.Event()
+            await self.arrived.wait()
+            self._check()
+        if self.wire.hangs:
+            await trio.sleep_forever()
+        taken = bytes(self._data[:max_bytes])
+        del self._data[: len(taken)]
+        return taken
 
     async def aclose(self) -> None:
-        self._closed = True
-        await super().aclose()
+        if not self._closed:
+            self._closed = True
+            self.arrived.set()
+            if not self.wire.hangs:  # else the other side does not hear of it
+                self.other._ended = True
+                self.other.arrived.set()
+        await trio.lowlevel.checkpoint()
 
 
 class Net:

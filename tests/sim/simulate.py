@@ -15,15 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.sim import mutants
 from tests.sim.mutants import MUTANTS, applied
 from tests.sim.rows import ROWS, noting_rows
 from tests.sim.same import Endless
 from tests.sim.schedule import Schedule, draw, shrink
+from tests.sim.start import Start, kind_of
 from tests.sim.world import World
 
 PLACE = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/var/tmp")
 LONGEST_S = 60
 """Seconds of the real clock after which a run is given up."""
+_STARTS: dict[tuple[Schedule, Path, str | None], Start] = {}
 
 
 @dataclass
@@ -45,12 +48,14 @@ def play(schedule: Schedule) -> Outcome:
     _clear(place)
     place.mkdir(mode=0o700)
     outcome = Outcome(schedule.seed)
-    world = World(schedule, place)
+    world: World | None = None
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(LONGEST_S)
     try:
+        start = _start(schedule, place)
+        world = World(schedule, place)
         with noting_rows(outcome.rows):
-            world.run()
+            world.run(start)
     except BaseException as error:  # whatever ends a run is what it found
         first = _leaf(error)
         if isinstance(first, KeyboardInterrupt):
@@ -66,9 +71,23 @@ def play(schedule: Schedule) -> Outcome:
     finally:
         signal.alarm(0)
         _clear(place)
-    outcome.digest, outcome.happened = world.digest, world.happened
-    outcome.trace = [line.replace(str(place), "") for line in world.trace]
+    if world is not None:
+        outcome.digest, outcome.happened = world.digest, world.happened
+        outcome.trace = [line.replace(str(place), "") for line in world.trace]
     return outcome
+
+
+def _start(schedule: Schedule, place: Path) -> Start | None:
+    """The office that a run begins with, founded once in each process and for each deliberate fault."""
+    kind = kind_of(schedule)
+    if kind is None:
+        return None
+    known = (kind, place, mutants.active)
+    if known not in _STARTS:
+        _STARTS[known] = World(kind, place).founded()
+        _clear(place)
+        place.mkdir(mode=0o700)
+    return _STARTS[known]
 
 
 def _too_long(number: int, frame: object) -> None:

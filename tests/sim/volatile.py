@@ -26,7 +26,9 @@ class Image:
 class Node:
     """One file or folder, whatever its names. ``number`` is its inode as the product sees it, times are nanoseconds since 1970."""
 
-    __slots__ = ("away", "ctime", "device", "dirty_at", "is_database", "is_folder", "last", "lost", "mtime", "number", "old", "seen")
+    __slots__ = (
+        "away", "ctime", "device", "dirty_at", "is_database", "is_folder", "last", "listed", "lost", "mtime", "number", "old", "seen",
+    )  # fmt: skip
 
     def __init__(self, number: int, mode: int, now: int) -> None:
         self.number = number
@@ -41,6 +43,8 @@ class Node:
         """What was in it when its last name went."""
         self.seen: bytes | None = None
         """What is in it, when somebody has looked since it was written to."""
+        self.listed: list[tuple[str, str, Node]] | None = None
+        """What is in the folder (the name, composed, and what it names), when somebody has looked since its names changed."""
         self.is_database = False
         self.away = False
         self.device: int | None = None
@@ -75,6 +79,8 @@ class Volatile:
 
     def change(self, at: float, *entries: tuple[Node, str, Node | None, Node | None]) -> None:
         """Names change. A plain file that moves from one folder to the other is durable in each of them by itself."""
+        for entry in entries:
+            entry[0].listed = None
         together = len({entry[0] for entry in entries}) == 1 or any(node and node.is_folder for entry in entries for node in entry[2:])
         for some in (entries,) if together else ((entry,) for entry in entries):
             self.changes.append(Change(at, tuple(some)))
