@@ -37,12 +37,32 @@ class How(IntEnum):
     FAIL = 3
 
 
+KINDS = {
+    "write": ("write", "pwrite64", "copy_file_range"),
+    "open": ("open",),
+    "truncate": ("ftruncate",),
+    "fsync": ("fsync", "fdatasync", "syncfs"),
+    "rename": ("rename", "renameat", "renameat2"),
+    "link": ("link", "linkat", "symlink"),
+    "unlink": ("unlink", "unlinkat", "rmdir"),
+    "mkdir": ("mkdir", "mkdirat"),
+    "attributes": ("chmod", "fchmod", "fchmodat", "fchown", "utimensat"),
+}
+"""What calls do, in the words of the tables; an open is a step where it makes the file or empties it."""
+_KIND = {call: kind for kind, calls in KINDS.items() for call in calls}
+
+
 class Step(NamedTuple):
     """One call: its number from 1, its name, and the path it was about."""
 
     number: int
     call: str
     path: str
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``."""
+        return _KIND[self.call]
 
     def shown(self, machine: str) -> str:
         """As in a table: the call and where below the folder of the ``machine``, with what is different every time left out."""

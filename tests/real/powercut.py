@@ -18,8 +18,8 @@ READY = sys.platform == "linux" and all(map(shutil.which, ("losetup", "mkfs.ext4
 _MEGABYTES = 192
 
 
-class Torn(Exception):
-    """The system wrote to the disk while it was copied: the copy is no moment of it."""
+_ATTEMPTS = 20
+"""The system may go on writing for a moment after the kill, and what is copied meanwhile is no moment of the disk: it is copied again."""
 
 
 class LoopDisk:
@@ -41,25 +41,20 @@ class LoopDisk:
         _call("sync", "--file-system", str(self._point))
 
     def cut(self) -> None:
-        """Have the disk as it was at this moment; nobody uses it any more.
-
-        Raises:
-            Torn: it cannot be told.
-        """
+        """Have the disk as it is at this moment without what is only in memory; nobody uses it any more."""
         left = self._image.with_name(f"{self._image.stem}-left.img")
-        before = self._written()
-        _call("cp", "--sparse=always", "--reflink=auto", str(self._image), str(left))
-        torn = self._written() != before
+        for _ in range(_ATTEMPTS):
+            before = self._written()
+            _call("cp", "--sparse=always", "--reflink=auto", str(self._image), str(left))
+            if self._written() == before:
+                break
+        else:
+            raise OSError(f"{self._image} was written to during each of {_ATTEMPTS} copies: no power cut")
         _call("umount", str(self._point))
         _call("losetup", "--detach", self._device)
-        if torn:
-            left.unlink()
-        else:
-            left.replace(self._image)
+        left.replace(self._image)
         _call("losetup", self._device, str(self._image))  # the same number: to the daemon it is the same disk
         _call("mount", *self._OPTIONS, self._device, str(self._point))
-        if torn:
-            raise Torn
 
     def _written(self) -> str:
         """Writes that the device has done, and sectors written."""

@@ -28,11 +28,11 @@ def scenario(name: str) -> killings.Scenario:
     return next(one for one in killings.SCENARIOS if one.name == name)
 
 
-def at(*wanted: tuple[str, str, How]) -> Callable[[list[Step]], list[tuple[int, How]]]:
+def at(*wanted: tuple[str, str, How]) -> Callable[[list[Step]], list[tuple[Step, How]]]:
     """The first step of each call whose path has this in it."""
 
-    def chosen(steps: list[Step]) -> list[tuple[int, How]]:
-        return [(next(s.number for s in steps if s.call == call and part in s.path), how) for call, part, how in wanted]
+    def chosen(steps: list[Step]) -> list[tuple[Step, How]]:
+        return [(next(s for s in steps if s.call == call and part in s.path), how) for call, part, how in wanted]
 
     return chosen
 

@@ -228,8 +228,8 @@ class Pair:
 
     # ---- the kill
 
-    def struck(self, act: Any, at: int, how: How) -> list[Step] | None:
-        """Do ``act`` with the victim to be killed at a step; the steps until then, or None when it was not reached."""
+    def struck(self, act: Any, at: int, how: How) -> Step | None:
+        """Do ``act`` with the victim to be killed at a step; that step, or None when it was not reached."""
         self.victim.steps.begin(at, how)
         act()
         until("the victim is dead, or all is done", lambda: not self.victim.alive or self.is_over(), REST_S, self.victim.log)
@@ -238,7 +238,7 @@ class Pair:
             return None
         assert self.victim.process is not None
         assert self.victim.process.wait() == -signal.SIGKILL, self.victim.log()
-        return self.victim.steps.end()
+        return next(step for step in self.victim.steps.end() if step.number == at)
 
     def is_over(self) -> bool:
         """Whether nobody has anything to do, or to tell the other, and that for a moment."""
