@@ -1,46 +1,32 @@
-"""Machines for stories: network namespaces with switches and cables between them, a real daemon in each, and the person who sits there."""
+"""Machines for stories: desks in network namespaces, with switches and cables between them."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-P2PSYNC = [sys.executable, "-c", "import sys; from p2psync.cli.main import main; sys.exit(main())"]
+from tests.story.desks import Desk
+
 READY = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("ip") is not None
 """Whether namespaces can be made here."""
 
 _PREFIX = f"p2pstory-{os.getpid()}-"
-_EVERY_S = 0.02
 
 
 def ip(*words: str) -> str:
     done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.stdout
-
-
-def until(what: str, holds: Callable[[], Any], limit_s: float = 15.0, explain: Callable[[], str] = lambda: "") -> Any:
-    """What ``holds`` returns, as soon as it is something; fails, in words, after ``limit_s``."""
-    deadline = time.monotonic() + limit_s
-    while not (found := holds()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {limit_s:g} s it is still not so that {what}\n{explain()}")
-        time.sleep(_EVERY_S)
-    return found
 
 
 class Network:
@@ -96,85 +82,15 @@ class Cable:
         return int(json.loads(ip("-n", self._machine, "-s", "-j", "link", "show", self._interface))[0]["stats64"]["rx"]["bytes"])
 
 
-class Machine:
-    """One person's machine: its daemon, its files below ``place``, and its command line."""
+class Machine(Desk):
+    """A desk in a namespace of its own, with one mandate."""
 
     def __init__(self, namespace: str, person: str, place: Path, *options: str) -> None:
-        self.namespace, self.person, self.place = namespace, person, place
-        self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
-        place.mkdir(parents=True)
+        super().__init__(person, place, options)
+        self.namespace = namespace
+        self.within = ["ip", "netns", "exec", namespace]
 
-    # ---- the daemon
-
-    def start(self) -> None:
-        """Start the daemon; ``answers`` tells when it is there."""
-        command = ["ip", "netns", "exec", self.namespace, *P2PSYNC, "run", *self.options]
-        with (self.place / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment())
-
-    def answers(self) -> None:
-        def holds() -> bool:
-            assert self.process is not None and self.process.poll() is None, f"{self.person}'s daemon has ended\n{self.told()}"
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                return bool(self.get("/v1/status"))
-            return False
-
-        self.until("the daemon answers", holds)
-
-    def kill(self) -> None:
-        """As a power cut does to a process: no goodbye, nothing tidied up."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """Ask the daemon to end; its exit code."""
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(15)
-
-    def remove(self) -> None:
-        """The end of the story, however it went."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    def _environment(self) -> dict[str, str]:
-        own = {
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "P2PSYNC_HOME": str(self.place / "state"),
-            "P2PSYNC_SOCKET": str(self.place / "socket"),
-            "P2PSYNC_FOLDERS": str(self.place),
-            "LC_ALL": "C.UTF-8",
-        }
-        return os.environ | own
-
-    def log(self) -> str:
-        return (self.place / "log").read_text(errors="replace")
-
-    def told(self) -> str:
-        """For a failure: what the daemon says of itself, and the end of its log."""
-        said = ""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            said = json.dumps(self.get("/v1/status"), indent=1, ensure_ascii=False)
-        return f"---- {self.person}\n{said}\n{self.log()[-3000:]}"
-
-    # ---- the person
-
-    def p2psync(self, *words: str | Path, code: int = 0) -> str:
-        """What the command line says to these words; it has to end with ``code``."""
-        command = [*P2PSYNC, *map(str, words)]
-        done = subprocess.run(command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        said = done.stdout + done.stderr
-        assert done.returncode == code, (
-            f"{self.person}$ p2psync {' '.join(map(str, words))} ended with {done.returncode}:\n{said}\n{self.told()}"
-        )
-        assert "Traceback" not in said
-        return said
-
-    def until(self, what: str, holds: Callable[[], Any], limit_s: float = 15.0) -> Any:
-        return until(f"{self.person}: {what}", holds, limit_s, self.told)
+    # ---- what is waited for
 
     def holds(self, path: Path, data: bytes, limit_s: float = 15.0) -> None:
         """Wait until exactly this stands at ``path``."""
@@ -188,55 +104,28 @@ class Machine:
 
     def shows(self, name: str, state: str | None, limit_s: float = 15.0) -> None:
         """Wait until the status says this of an attachment; None: that it is not attached."""
-        self.until(f"{name} is {state or 'not attached'}", lambda: self.attachment(name).get("state") == state, limit_s)
+        self.until(f"{name} is {state or 'not attached'}", lambda: self.attached(name).get("state") == state, limit_s)
 
     def fetches(self, size: int) -> None:
         """Wait until so many bytes of files have come from now on."""
         before = self.content_bytes("in")
         self.until(f"{size} bytes have come", lambda: self.content_bytes("in") >= before + size, 30)
 
-    # ---- the status socket
+    # ---- what can be seen of the mandate
 
-    def get(self, path: str) -> Any:
-        connection = _OverUnix(self.place / "socket")
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse().read()
-            return answer.decode() if path == "/metrics" else json.loads(answer)
-        finally:
-            connection.close()
-
-    def mandate(self) -> dict[str, Any]:
+    def books(self) -> dict[str, Any]:
         """The status of the one mandate here."""
-        (found,) = self.get("/v1/status")["mandates"]
+        (found,) = self.status()["mandates"]
         return dict(found)
 
-    def attachment(self, name: str) -> dict[str, Any]:
-        return next((dict(a) for a in self.mandate()["attachments"] if a["name"] == name), {})
+    def attached(self, name: str) -> dict[str, Any]:
+        return next((dict(a) for a in self.books()["attachments"] if a["name"] == name), {})
 
     def participant(self, name: str) -> dict[str, Any]:
-        return next((dict(p) for p in self.mandate()["participants"] if p["name"] == name), {})
+        return next((dict(p) for p in self.books()["participants"] if p["name"] == name), {})
 
     def sees(self, name: str) -> bool:
         return bool(self.participant(name).get("online"))
-
-    def content_bytes(self, direction: str) -> int:
-        """Bytes of files that went over the network since the daemon started."""
-        found = re.findall(rf'p2psync_content_bytes_total\{{.*direction="{direction}"\}} (\d+)', self.get("/metrics"))
-        return sum(map(int, found))
-
-
-class _OverUnix(http.client.HTTPConnection):
-    """HTTP over a Unix socket, as curl --unix-socket speaks it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
-        self.sock.connect(str(self._path))
 
 
 # ---- versions of files that can be told to be whole

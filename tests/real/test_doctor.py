@@ -42,19 +42,19 @@ def doctor(machine: Machine) -> dict[str, dict[str, Any]]:
 def test_two_machines_that_find_and_reach_each_other_and_a_cable_that_is_out(desks: tuple[Machine, Machine]) -> None:
     anna, bruno = desks
     assert {"network", "mdns-silent", "port", "not-needed", "watched", "clock-alone"} <= doctor(anna).keys()
-    assert "ok         Port 22088 answers at 10.9.0.1.\n" in anna.p2psync("doctor")
+    assert "ok         Port 22088 answers at 10.9.0.1.\n" in anna.does("doctor")
     book = anna.place / "journal.csv"
     book.write_text("one")
-    anna.p2psync("create", BOOKS, book)
-    anna.p2psync("share", BOOKS)
+    anna.does("create", BOOKS, book)
+    anna.does("share", BOOKS)
     ticket = anna.place / "bruno.crsync"
-    anna.p2psync("invite", BOOKS, "--for", "Bruno", "-o", ticket)
+    anna.does("invite", BOOKS, "--for", "Bruno", "-o", ticket)
     anna.until("it answers to a question by mDNS", lambda: "10.9.0.1" in doctor(anna).get("mdns", {}).get("sentence", ""))
-    bruno.p2psync("subscribe", ticket)
-    bruno.p2psync("wait", BOOKS, "--timeout", "20")
+    bruno.does("subscribe", ticket)
+    bruno.does("wait", BOOKS, "--timeout", "20")
     reached = [one["reached"]["sentence"] for one in map(doctor, desks) if "reached" in one]
     assert reached and all("the last one from 10.9.0." in sentence or "the last one from fe80:" in sentence for sentence in reached)
     assert "Bruno" in doctor(anna)["clock"]["sentence"]
     ip("-n", bruno.namespace, "address", "flush", "dev", "lan0")
     bruno.until("it notices that it is on no network", lambda: "no-network" in doctor(bruno))
-    assert "→ Connect it" in bruno.p2psync("doctor", code=4)
+    assert "→ Connect it" in bruno.does("doctor", code=4)

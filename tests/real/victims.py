@@ -18,7 +18,7 @@ from tests.real import claims
 from tests.real.iosteps import How, Step, Steps
 from tests.real.machines import files_below, is_whole
 from tests.real.powercut import LoopDisk
-from tests.story.desks import Desk, until
+from tests.story.desks import PATIENCE, Desk, until
 
 BOOKS = "Dupont SA"
 REST_S = 20.0
@@ -47,12 +47,6 @@ class Machine(Desk):
         self.start("--no-mdns", "--listen", f"127.0.0.1:{self._port}")
         return self
 
-    def kill(self) -> None:
-        """SIGKILL, at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
     def end(self) -> None:
         """Stop the daemon as its system does, and wait for it (strace passes the signal on to nobody)."""
         pids = Path(self.state, "daemon.lock").read_text().split()
@@ -64,31 +58,9 @@ class Machine(Desk):
         self.process.send_signal(number)
 
     @property
-    def alive(self) -> bool:
-        """Whether the daemon runs."""
-        return self.process is not None and self.process.poll() is None
-
-    @property
     def folder(self) -> Path:
         """Where the books are."""
         return self.place / BOOKS
-
-    def content_bytes(self, direction: str) -> int:
-        """Bytes of files that came in or went out since the daemon started."""
-        connection = http.client.HTTPConnection("localhost")
-        connection.sock = self._dialled()
-        try:
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        finally:
-            connection.close()
-        return sum(map(int, re.findall(rf'p2psync_content_bytes_total\{{.*direction="{direction}"\}} (\d+)', text)))
-
-    def _dialled(self) -> socket.socket:
-        dialled = socket.socket(socket.AF_UNIX)
-        dialled.settimeout(10)
-        dialled.connect(str(self.socket))
-        return dialled
 
     def versions(self, name: str, mandate: str = BOOKS) -> list[dict[str, Any]]:
         """The history of a file, the latest first."""
@@ -129,7 +101,7 @@ class Watching:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.004):
+        while not self._stop.wait(0.004 * PATIENCE):
             steady = self._steady
             for path in self._folder.rglob("*"):
                 if not path.name.startswith((".p2psync", "~")):
@@ -200,7 +172,7 @@ class Pair:
         for desk in (self.anna, self.bruno):
             desk.until(f"everybody is up to date in {mandate}", lambda desk=desk: _is_at_rest(desk, mandate), limit_s)  # type: ignore[misc]
         for desk in (self.anna, self.bruno):
-            desk.does("wait", mandate, "--timeout", "10")
+            desk.does("wait", mandate, "--timeout", f"{10 * PATIENCE:g}")
 
     def faults(self, mandate: str = BOOKS) -> list[str]:
         """What is wrong now that they are at rest: bytes, leftovers, claims, history, log."""
@@ -247,7 +219,7 @@ class Pair:
             while self.victim.alive and self.victim.steps.count == before and self._idle():
                 if time.monotonic() > deadline:
                     return True
-                time.sleep(0.02)
+                time.sleep(0.02 * PATIENCE)
         return False
 
     def _idle(self) -> bool:

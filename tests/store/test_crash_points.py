@@ -16,7 +16,7 @@ from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
 from tests.lan.kill import killing
 
 ALL = os.environ.get("P2PSYNC_CRASHES") == "all"
-SOME = 8
+SOME = 4
 
 
 @pytest.fixture(autouse=True)

@@ -7,18 +7,21 @@ import http.client
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2psync.cli.main import main
 
 P2PSYNC = [sys.executable, "-c", "import sys; from p2psync.cli.main import main; sys.exit(main())"]
-_EVERY_S = 0.02
+PATIENCE = float(os.environ.get("P2PSYNC_PATIENCE", "1"))
+"""What is waited for may take so many times as long, and is asked for so much less often: for a machine that has much else to do."""
+_EVERY_S = 0.02 * PATIENCE
 _PASSING = {"last_seen", "busy", "since", "disks"}
 """What a status says that may differ though nothing was changed."""
 
@@ -33,6 +36,7 @@ class Said(NamedTuple):
 
 def until(what: str, holds: Callable[[], Any], limit_s: float = 15.0, explain: Callable[[], str] = lambda: "") -> Any:
     """What ``holds`` returns, as soon as it is something; fails, in words, after ``limit_s``."""
+    limit_s *= PATIENCE
     deadline = time.monotonic() + limit_s
     while not (found := holds()):
         if time.monotonic() > deadline:
@@ -55,17 +59,19 @@ def run(*words: str | Path) -> Said:
 class Desk:
     """One person's daemon and files below ``place``: the state in ``state``, everything else is theirs."""
 
-    def __init__(self, person: str, place: Path) -> None:
-        self.person, self.place = person, place
+    def __init__(self, person: str, place: Path, options: Sequence[str] = ("--interface", "lo", "--listen", "127.0.0.1:0")) -> None:
+        self.person, self.place, self.options = person, place, options
         self.state, self.socket = place / "state", place / "socket"
         self.process: subprocess.Popen[bytes] | None = None
         self.within: list[str] = []  # the command that the daemon is started by
+        self.first = ""  # what is done in its process before it begins
         place.mkdir(parents=True, exist_ok=True)
 
     # ---- the daemon
 
     def start(self, *options: str) -> Desk:
-        words = [*self.within, *P2PSYNC, "run", "--interface", "lo", "--listen", "127.0.0.1:0", *options]
+        python, option, code = P2PSYNC
+        words = [*self.within, python, option, self.first + code, "run", *self.options, *options]
         with (self.place.parent / f"{self.person}.log").open("ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment())
         return self
@@ -80,14 +86,26 @@ class Desk:
         until(f"{self.person}'s daemon answers", holds)
         return self
 
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """As a power cut does to a process: no goodbye, nothing tidied up. Harmless when it is dead."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        """Ask the daemon to end, and insist after a while; its exit code."""
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(15 * PATIENCE)
+        self.kill()
+        return self.process.returncode
 
     def environment(self) -> dict[str, str]:
         own = {
@@ -114,7 +132,7 @@ class Desk:
         assert said.code == code, (
             f"{self.person}$ p2psync {' '.join(map(str, words))} ended with {said.code}:\n{said.out}{said.err}\n{self.log()}"
         )
-        return said.out
+        return said.out + said.err
 
     def until(self, what: str, holds: Callable[[], Any], limit_s: float = 15.0) -> Any:
         return until(
@@ -140,9 +158,15 @@ class Desk:
         connection = _OverUnix(self.socket)
         try:
             connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
+            answer = connection.getresponse().read()
+            return answer.decode() if path == "/metrics" else json.loads(answer)
         finally:
             connection.close()
+
+    def content_bytes(self, direction: str) -> int:
+        """Bytes of files that came "in" or went "out" since the daemon started."""
+        found = re.findall(rf'p2psync_content_bytes_total\{{.*direction="{direction}"\}} (\d+)', self.get("/metrics"))
+        return sum(map(int, found))
 
     def settled(self) -> None:
         """Wait until the daemon has nothing left to do about what is on this disk."""
