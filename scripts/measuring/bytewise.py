@@ -58,7 +58,7 @@ def inserted(session: Session, size: Size) -> Figures:
         session.peer.notice()
         took = arrived(there, size.inserted_mib * MIB + 1024) - start
         session.peer.settle()
-    return {f"W5 1 KiB inserted into {size.inserted_mib} MiB, s": [took], **costs.figures("W5")}
+    return {"W5 1 KiB inserted, s": [took], **costs.figures("W5")}
 
 
 def killed(session: Session, size: Size) -> Figures:

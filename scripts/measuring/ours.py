@@ -49,10 +49,23 @@ class P2psync(Peer):
         self.settle()
         return folders
 
-    def _subscribe(self, host: Desk, desk: Desk) -> Path:
-        ticket, name = self.home / f"{desk.name}.crsync", f"Bruno {desk.name}"
-        self.cli(host, "invite", self.mandate, "--for", name, "-o", str(ticket))
+    def add_mandate(self, name: str) -> None:
+        """One more mandate of all desks, with one file."""
+        first, *others = self.desks
+        book = self.place(first) / f"{name}.txt"
+        book.write_text(f"{name}\n", encoding="utf-8")
+        self.cli(first, "create", name, str(book))
+        self.cli(first, "share", name)
+        for desk in others:
+            self._admit(first, desk, name)
+
+    def _admit(self, host: Desk, desk: Desk, mandate: str) -> None:
+        ticket, name = self.home / f"{mandate} {desk.name}.crsync", f"Bruno {desk.name}"
+        self.cli(host, "invite", mandate, "--for", name, "-o", str(ticket))
         self.cli(desk, "subscribe", str(ticket), "--as", name)
+
+    def _subscribe(self, host: Desk, desk: Desk) -> Path:
+        self._admit(host, desk, self.mandate)
         until(lambda: bool(self._locations(desk)), 30, "the other side gets the folder", 0.05)
         folder = Path(self._locations(desk)[0])
         until((folder / "README.txt").exists, 30, "the other side gets the first file", 0.05)
@@ -65,6 +78,12 @@ class P2psync(Peer):
     def connected(self, desk: Desk) -> bool:
         online = [who["online"] for mandate in self._mandates(desk) for who in mandate["participants"] if not who["self"]]
         return bool(online) and all(online)
+
+    def up_to_date(self, desk: Desk) -> bool:
+        mandates = self._mandates(desk)
+        attached = [attached["state"] == "synced" for mandate in mandates for attached in mandate["attachments"]]
+        others = [who["in_sync"] for mandate in mandates for who in mandate["participants"] if not who["self"]]
+        return bool(attached) and all(attached) and bool(others) and all(others)
 
     def ask(self, desk: Desk) -> bool:
         return bool(self.status(desk))

@@ -66,6 +66,10 @@ class Peer(abc.ABC):
         """Whether the program on this desk has all the others on the line."""
         return True
 
+    def up_to_date(self, desk: Desk) -> bool:
+        """Whether the program on this desk has gone through all its files and knows that the others have the same."""
+        return True
+
     def notice(self) -> None:
         """A file was changed on the first desk. Nothing to do for a program that watches."""
 

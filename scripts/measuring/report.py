@@ -42,12 +42,12 @@ class Report:
         lines += [f"{figure:{WIDTH + 8}}{spread(row[MACHINE]):>23}" for figure, row in self.samples.items() if MACHINE in row]
         return "\n".join(lines)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, goals: list[dict[str, object]]) -> None:
         """Everything, every single sample, as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         machine = {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()}
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        all_of_it = {"when": when, "machine": machine, **self.about, "failures": self.failures, "samples": self.samples}
+        all_of_it = {"when": when, "machine": machine, **self.about, "failures": self.failures, "goals": goals, "samples": self.samples}
         path.write_text(json.dumps(all_of_it, indent=1) + "\n", encoding="utf-8")
 
 

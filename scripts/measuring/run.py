@@ -83,10 +83,11 @@ class Run:
     def _session(self, name: str, home: Path, members: int) -> Iterator[Session]:
         with contextlib.ExitStack() as stack:
             desks = stack.enter_context(lan(name, members, self.rate))
-            peer = PROGRAMS[name](desks, home)
+            place = home / f"{members}-desks"
+            peer = PROGRAMS[name](desks, place)
             stack.callback(peer.stop)
-            (home / "scratch").mkdir()
-            yield Session(peer, peer.open(), home)
+            (place / "scratch").mkdir()
+            yield Session(peer, peer.open(), place)
 
     @contextlib.contextmanager
     def _home(self) -> Iterator[Path]:
@@ -105,7 +106,7 @@ class Run:
             self.report.failures.append(f"{name}, {what}: {given_up}")
             self.sessions.pop(name, None)
             print(f"{name}, {what}: {given_up}", file=sys.stderr)
-            for log in sorted(home.glob("*.log")):
+            for log in sorted(home.glob("*/*.log")):
                 print(f"-- the end of {log.name}", *log.read_text(errors="replace").splitlines()[-30:], sep="\n", file=sys.stderr)
 
     def _say(self, what: str) -> None:

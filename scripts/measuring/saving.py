@@ -17,6 +17,7 @@ from measuring.session import MIB, Figures, Session, Size, arrived, fill
 
 SAVED_BYTES = 20 * 1024
 PATIENCE_S = 30
+"""A save that is not there after so long counts as lost."""
 
 
 class Onlooker:
@@ -106,7 +107,7 @@ def _series(session: Session, label: str, save: Callable[[Path, bytes], None], m
             else:
                 times.append(took)
     short = label.partition(" ")[0]
-    seen = {"torn when read": onlooker.torn, "absent when read": onlooker.absent, f"saves lost (not there after {PATIENCE_S} s)": lost}
+    seen = {"torn when read": onlooker.torn, "absent when read": onlooker.absent, "saves lost": lost}
     return {f"{label}, s": times, **{f"{short} {what}": [float(count)] for what, count in seen.items()}}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,26 @@ class Size:
     idle_s: float
     starts: int
     crowd: int
+    """Members of W9."""
     attached: int
+    members: int
     mandates: int
+    """Of W11."""
+
+    def words(self) -> list[str]:
+        """What the works are, in these sizes, a line each."""
+        return [
+            f"W1 a new file of {self.big_mib} MiB; W4 4 KiB changed inside it; W8 as W1, the receiver killed half way and started again",
+            f"W2 {self.small_files} new files of 4 KiB; W5 1 KiB inserted near the start of {self.inserted_mib} MiB",
+            "W3 a file of 20 KiB saved (a: in place, b: by rename, c: during a bulk transfer): close() until its bytes can be read there",
+            f"W6 an idle minute, {self.small_files} files and all the rest attached; W7 start until connected",
+            f"W9 {self.inserted_mib} MiB to one other, and to {self.crowd - 1} others at once; W10 {self.attached} attached files",
+            f"W11 {self.members} members with one mandate, and with {self.mandates}",
+        ]
 
 
-FULL = Size(1024, 256, 10_000, 30, 60, 60, 3, 8, 100_000, 50)
-QUICK = Size(256, 64, 2_000, 8, 5, 15, 1, 4, 10_000, 10)
+FULL = Size(1024, 256, 10_000, 30, 60, 60, 3, 8, 100_000, 4, 50)
+QUICK = Size(256, 64, 2_000, 8, 5, 15, 1, 4, 10_000, 3, 10)
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,10 @@ class Session:
     def costs(self) -> Costs:
         """What is used on all desks inside a `with` block."""
         return Costs(self.peer.desks, [self.peer.pids(desk) for desk in self.peer.desks])
+
+
+OpenSession = Callable[[int], AbstractContextManager[Session]]
+"""Starts a program on so many desks."""
 
 
 def fill(path: Path, mib: int) -> None:

@@ -74,6 +74,9 @@ class Syncthing(Peer):
         known = self._get(desk, "/rest/system/connections").get("connections", {})
         return sum(bool(link["connected"]) for link in known.values()) == len(self.desks) - 1
 
+    def up_to_date(self, desk: Desk) -> bool:
+        return self.connected(desk) and self._idle(desk)
+
     def settle(self) -> None:
         until(lambda: all(self._idle(desk) for desk in self.desks), 300, "syncthing is idle", 0.05)
 

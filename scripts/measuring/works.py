@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
+from measuring.attached import many_attached
 from measuring.bytewise import big_file, changed_inside, inserted, killed
+from measuring.crowd import everybody, resting
 from measuring.ours import P2psync
 from measuring.peer import Peer
 from measuring.quiet import commands, idle, many_files, starts
 from measuring.rsync import Rsync
 from measuring.saving import saves, saves_beside_bulk
-from measuring.session import Figures, Session, Size
+from measuring.session import Figures, OpenSession, Session, Size
 from measuring.syncthing import Syncthing, SyncthingTuned
 from measuring.unison import Unison
-
-OpenSession = Callable[[int], AbstractContextManager[Session]]
-"""Starts a program on so many desks."""
 
 WORKS: dict[str, Callable[[Session, Size], Figures]] = {
     "W7": starts,
@@ -37,7 +35,7 @@ LIMITS = "limits"
 TOGETHER = frozenset({"W6"})
 """Works that all programs do at the same time."""
 
-ALONE: dict[str, Callable[[OpenSession, Size], Figures]] = {}
+ALONE: dict[str, Callable[[OpenSession, Size], Figures]] = {"W9": everybody, "W10": many_attached, "W11": resting}
 """Works that need more desks than two, or a mandate of their own."""
 
 PROGRAMS: dict[str, type[Peer]] = {peer.name: peer for peer in (P2psync, SyncthingTuned, Syncthing, Unison, Rsync)}
