@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from p2psync.daemon.verifying import show_damaged
-from p2psync.store import calendar, retaining, space
+from p2psync.store import calendar, retaining, sharing, space
 from p2psync.store.sources import catch_up
 from p2psync.store.space import Reserve, Space
 from p2psync.values.digest import Digest
@@ -78,6 +78,8 @@ class Caretaker:
             for mandate in list(self._office.mandates.values()):
                 with self._trying_again(mandate):
                     await self._copy_late(mandate)
+                    if mandate.sources.outstanding:
+                        await self._copy_shared(mandate)
                     show_damaged(mandate)
             await trio.sleep(LOOK_S)
 
@@ -158,12 +160,21 @@ class Caretaker:
             free = space.said(disk.free if disk else 0)
             mandate.troubled("history", OnlyOnDisk(free=free, mandate=escaped(mandate.books.name), place=self._office.home.path))
 
+    async def _copy_shared(self, mandate: "Mandate") -> None:
+        """Copy into the vault what old versions of large files share with the present ones."""
+        mandate.sources.outstanding = False
+        for content in await mandate.in_thread(partial(sharing.outstanding, mandate.books)):
+            steps = sharing.copy(mandate.books, mandate.sources, content)
+            while await self._piece(mandate, partial(next, steps, self)) is None:
+                pass
+
     async def collect(self, mandate: "Mandate") -> None:
         """Let go of what the policy lets go, and give the room back."""
         books = mandate.books
         derive = partial(retaining.derive, books, self._office.config.keep)
         kept = await mandate.in_thread(derive)
         await mandate.in_thread(partial(catch_up, books, mandate.sources))
+        await self._copy_shared(mandate)
         await mandate.in_thread(partial(retaining.let_go, books, kept))
         books.vault.collecting()
         after: Digest | None = None

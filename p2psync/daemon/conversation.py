@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from p2psync.engine import messages as m
-from p2psync.store import reading
 from p2psync.store.ahead import Ahead
 from p2psync.store.books import Accepted
 from p2psync.store.journal import Log
@@ -259,7 +258,7 @@ class Conversation:
     async def _read_chunks(self, ids: Sequence[Digest], there: trio.MemorySendChannel[list[m.Chunk | m.NoChunk]]) -> None:
         async with there:
             while ids:
-                found = await self._read(partial(reading.some, self.mandate.books, self.mandate.sources, ids)) or [(ids[0], None)]
+                found = await self._read(partial(self.mandate.sources.some, ids)) or [(ids[0], None)]
                 answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
                 await there.send(answers)
                 ids = ids[len(found) :]

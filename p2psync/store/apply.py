@@ -216,6 +216,8 @@ class Applying:
     def _keeper(self, job: Job) -> carryout.Keep:
         """Put what stands at the path into the vault before it goes; where its stamp proves nothing yet, it is read again first."""
         observed = job.view.observed
+        state = job.decision.head.state if isinstance(job.decision, Apply) else None
+        replaced_by = state.content if isinstance(state, File) else None
         content: Content | None = None
         if observed is not None and isinstance(observed.state, File):
             content = observed.state.content
@@ -225,7 +227,7 @@ class Applying:
                 try:
                     if isinstance(observed, Fresh) and describe(fd, content.size)[0] != content:
                         raise LookupError
-                    self._sources.keep(content, fd)
+                    self._sources.keep(content, fd, replaced_by)
                 except LookupError:
                     raise NotAsSeen(path=self._shown(job)) from None
 

@@ -13,8 +13,8 @@ from p2psync.store import listings, space
 from p2psync.store.books import Books
 from p2psync.store.early import Early
 from p2psync.store.locations import Location
+from p2psync.store.reading import files_with
 from p2psync.store.root import Root
-from p2psync.store.sources import files_with
 from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
@@ -168,18 +168,13 @@ class Arrivals:
 
     def _fill(self, staging: Staging, listing: Listing) -> None:
         """Take from the files of this mandate and from the vault what they have."""
-        db = self._books.ledger.read()
         chunks = list(listing)
-        tried: set[Digest] = set()
-        for index in staging.missing():
-            candidates = [content for content, _, _ in listings.containing(db, chunks[index].digest)]
-            for content in [staging.content.digest, *candidates]:
-                if content not in tried:
-                    tried.add(content)
-                    self._fill_from(staging, content)
-        missing = staging.missing()
-        held = self._books.vault.has({chunks[index].digest for index in missing})
-        for index in missing:
+        missing = [chunks[index].digest for index in staging.missing()]
+        for content in dict.fromkeys([staging.content.digest, *listings.having(self._books.ledger.read(), missing)]):
+            self._fill_from(staging, content)
+        lacking = staging.missing()
+        held = self._books.vault.has({chunks[index].digest for index in lacking})
+        for index in lacking:
             if chunks[index].digest in held and (data := self._books.vault.get(chunks[index].digest)) is not None:
                 staging.put(index, data)
 

@@ -1,10 +1,14 @@
 """The chunk lists of contents, and where in which content a chunk is found."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
+
+_AT_ONCE = 500
+"""Chunks that are looked up together."""
 
 
 def get(db: sqlite3.Connection, content: Content) -> Listing | None:
@@ -56,3 +60,17 @@ def standing(db: sqlite3.Connection, chunks: Sequence[Digest]) -> dict[Digest, t
         chunks,
     )
     return {Digest(chunk): (Digest(content), Chunk(Digest(chunk), at, size)) for chunk, content, at, size in rows}
+
+
+def having(db: sqlite3.Connection, chunks: Sequence[Digest]) -> list[Digest]:
+    """The contents that some path here was seen to hold and that have any of these chunks, those with the most of them first."""
+    found: Counter[Digest] = Counter()
+    for at in range(0, len(chunks), _AT_ONCE):
+        some = chunks[at : at + _AT_ONCE]
+        rows = db.execute(
+            f"SELECT content, count(*) FROM chunks WHERE chunk IN ({','.join('?' * len(some))})"
+            " AND content IN (SELECT digest FROM paths WHERE digest = content) GROUP BY content",
+            some,
+        )
+        found.update({Digest(content): count for content, count in rows})
+    return [content for content, _ in found.most_common()]

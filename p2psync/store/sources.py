@@ -4,26 +4,27 @@ Whatever is read is compared with its digest before it counts, so that a file wh
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from p2psync.store import copies, listings, paths, space
+from p2psync.store import listings, space
 from p2psync.store.books import Books
 from p2psync.store.locations import Location
+from p2psync.store.reading import AT_ONCE, LOOKED_UP, files_with, good, in_runs, together
 from p2psync.store.root import Root
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import P2psyncError
-from p2psync.values.names import RelPath
 
 VAULTED = 64 * 1024 * 1024
 """Contents up to this size are kept in the vault as they are recorded or received; larger ones when they are superseded."""
 
 
 class Sources:
-    """The chunks of one mandate that this machine has."""
+    """The chunks of one mandate that this machine has. ``outstanding``: something of a replaced file still stands in another only."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self.outstanding = False
 
     def chunk(self, digest: Digest) -> bytes | None:
         """The bytes of a chunk, or None when this machine does not have them (any more)."""
@@ -32,41 +33,71 @@ class Sources:
             return data
         return next(self._from_files(digest), None)
 
-    def lacking(self, listing: Listing) -> list[Chunk]:
-        """The chunks of ``listing`` that are not in the vault, each once."""
+    def some(self, ids: Sequence[Digest]) -> list[tuple[Digest, bytes | None]]:
+        """The first of these chunks, at least one, about ``AT_ONCE`` bytes of them; None for what this machine does not have."""
+        found: list[tuple[Digest, bytes | None]] = []
+        size = 0
+        for run in in_runs(self._books, ids):
+            for digest, data in run:
+                found.append((digest, self.chunk(digest) if data is None else data))
+                size += len(found[-1][1] or b"")
+            if 2 * size >= AT_ONCE:
+                break
+        return found
+
+    def lacking(self, listing: Listing, besides: Listing | None = None) -> list[Chunk]:
+        """The chunks of ``listing`` that are not in the vault, each once; without those that are in ``besides``."""
         wanted = {chunk.digest: chunk for chunk in listing}
+        for chunk in besides or ():
+            wanted.pop(chunk.digest, None)
         held = self._books.vault.has(wanted)
         return [chunk for digest, chunk in wanted.items() if digest not in held]
 
     def gather(self, listing: Listing) -> list[Chunk]:
         """Copy into the vault what files of the mandate have of ``listing``; returns the chunks that are nowhere here."""
-        still: list[Chunk] = []
-        with self._books.vault.keeping() as keep:
-            for chunk in self.lacking(listing):
-                data = next(self._from_files(chunk.digest), None)
-                if data is None:
-                    still.append(chunk)
-                else:
-                    keep(chunk, data)
-        return still
+        return self.take(self.lacking(listing))
 
-    def keep(self, content: Content, fd: int) -> None:
-        """Put into the vault what it lacks of the content of an open file, before that file is replaced."""
-        listing = listings.get(self._books.ledger.read(), content)
-        if listing is None:
-            raise LookupError("the chunk list of a recorded content is not in the ledger")
+    def take(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Copy these chunks into the vault; returns those that are nowhere here."""
+        lacking = {chunk.digest: chunk for chunk in chunks}
+        ids = list(lacking)
         with self._books.vault.keeping() as keep:
-            for chunk in self.lacking(listing):
-                data = os.pread(fd, chunk.size, chunk.offset)
-                if content_digest(data) != chunk.digest:
-                    raise LookupError("the file does not hold what it was seen to hold")
-                keep(chunk, data)
+            while ids:
+                found = self.some(ids)
+                ids = ids[len(found) :]
+                for digest, data in found:
+                    if data is not None:
+                        keep(lacking.pop(digest), data)
+        return list(lacking.values())
 
-    def complete(self, content: Content) -> bool:
-        """Whether all of ``content`` can be had from the vault or from a file of this machine."""
+    def keep(self, content: Content, fd: int, replaced_by: Content | None = None) -> None:
+        """Put into the vault what it lacks of the content of an open file, before that file is replaced.
+
+        What it shares with a large file that takes its place goes on standing there, and is left for store/sharing. Raises: LookupError.
+        """
         db = self._books.ledger.read()
         listing = listings.get(db, content)
-        return listing is not None and (not self.lacking(listing) or any(files_with(self._books, content.digest)))
+        if listing is None:
+            raise LookupError("the chunk list of a recorded content is not in the ledger")
+        besides = listings.get(db, replaced_by) if replaced_by is not None and replaced_by.size > VAULTED else None
+        self.outstanding = self.outstanding or besides is not None
+        with self._books.vault.keeping() as keep:
+            for run in together(self.lacking(listing, besides)):
+                found = dict(good(fd, run))
+                for chunk in run:
+                    if chunk.digest not in found:
+                        raise LookupError("the file does not hold what it was seen to hold")
+                    keep(chunk, found[chunk.digest])
+
+    def complete(self, content: Content) -> bool:
+        """Whether all of ``content`` can be had from the vault or from files of this machine."""
+        listing = listings.get(self._books.ledger.read(), content)
+        return listing is not None and (any(files_with(self._books, content.digest)) or self._stand(self.lacking(listing)))
+
+    def _stand(self, chunks: list[Chunk]) -> bool:
+        db = self._books.ledger.read()
+        parts = ([chunk.digest for chunk in chunks[at : at + LOOKED_UP]] for at in range(0, len(chunks), LOOKED_UP))
+        return all(len(listings.standing(db, part)) == len(part) for part in parts)
 
     def _from_files(self, digest: Digest) -> Iterator[bytes]:
         # A content of one chunk is that chunk; whatever is longer has another digest.
@@ -94,19 +125,6 @@ def catch_up(books: Books, sources: Sources) -> int:
             sources.gather(listing)
             copied += 1
     return copied
-
-
-def files_with(books: Books, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:
-    """The files that were seen to hold a content, and the conflict copies of it: each as an attachment and names below its root."""
-    db, placed = books.ledger.read(), books.locations()
-    for view in paths.holding(db, content):
-        location = placed.get(RelPath(view.path.top))
-        if location is not None:
-            yield location, location.parts(view.disk)
-    for copy in copies.holding(db, content):
-        location = placed.get(RelPath(copy.path.top))
-        if location is not None:
-            yield location, copy.disk
 
 
 def _read(location: Location, parts: tuple[str, ...], offset: int, size: int) -> bytes | None:

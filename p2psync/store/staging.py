@@ -26,6 +26,7 @@ from p2psync.store import openfiles
 from p2psync.store.durable import start_writing
 from p2psync.store.faults import writing
 from p2psync.store.holes import Filled
+from p2psync.store.reading import good, together
 from p2psync.store.root import Root, open_at, stamp_at
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
@@ -135,17 +136,6 @@ class Staging:
             self._write(run, b"".join(wanted[index] for index in run))
         return len(wanted)
 
-    def copy_from(self, fd: int, offset: int, index: int) -> bool:
-        """Copies chunk ``index`` from the open file, where it is supposed to be at ``offset``; False when it is not, or cannot be read."""
-        try:
-            data = os.pread(fd, self._chunks[index].size, offset)
-        except OSError:
-            return False
-        if content_digest(data) != self._chunks[index].digest:
-            return False
-        self._put(self._chunks[index].digest, data)
-        return True
-
     def fill_from(self, fd: int, listing: Listing) -> int:
         """Copies what is missing from an open file that had this ``listing`` when it was last read; the number of places filled.
 
@@ -154,11 +144,9 @@ class Staging:
         before = self._have.count(1)
         if not before and self._share(fd):
             self._find()
-        for chunk in listing:
-            places = self._places.get(chunk.digest, ())
-            wanted = next((index for index in places if not self._have[index]), None)
-            if wanted is not None:
-                self.copy_from(fd, chunk.offset, wanted)
+        for run in together(chunk for chunk in listing if self._lacking(chunk.digest, chunk.size)):
+            with suppress(OSError):
+                self.place(good(fd, run))
         return self._have.count(1) - before
 
     def seal(self, executable: bool, mtime_ns: int | None = None) -> Sealed:
@@ -236,15 +224,21 @@ class Staging:
                 os.ftruncate(self._fd, self.content.size)
             filled = Filled(self._fd, self.content.size)
             for index, chunk in enumerate(self._chunks):
-                if not self._have[index] and self._stands(index, chunk, filled):
-                    self._have[index] = 1
+                if not self._have[index]:
+                    self._find_one(index, chunk, filled)
             self._hash_on()
 
-    def _stands(self, index: int, chunk: Chunk, filled: Filled) -> bool:
+    def _find_one(self, index: int, chunk: Chunk, filled: Filled) -> None:
         if filled.touches(chunk):
-            return content_digest(os.pread(self._fd, chunk.size, chunk.offset)) == chunk.digest
-        # A hole is a chunk of zeros: a long run of them is cut at the largest size, or the file ends with it.
-        return (chunk.size == CHUNK_MAX or index == len(self._chunks) - 1) and _zeros(chunk.size) == chunk.digest
+            data = os.pread(self._fd, chunk.size, chunk.offset)
+            self._have[index] = content_digest(data) == chunk.digest
+        elif chunk.size == CHUNK_MAX or index == len(self._chunks) - 1:
+            # A hole is a chunk of zeros: a long run of them is cut at the largest size, or the file ends with it.
+            data = _zeros(chunk.size)
+            self._have[index] = _zeros_digest(chunk.size) == chunk.digest
+        if self._have[index] and self._hashed == index:
+            self._whole.update(data)
+            self._hashed += 1
 
     def _put(self, digest: Digest, data: bytes | memoryview) -> None:
         for index in self._lacking(digest, len(data)):
@@ -303,8 +297,12 @@ def _runs(indices: Iterable[int]) -> Iterator[list[int]]:
 
 
 @lru_cache(maxsize=64)
-def _zeros(size: int) -> Digest:
-    return content_digest(bytes(size))
+def _zeros_digest(size: int) -> Digest:
+    return content_digest(_zeros(size))
+
+
+def _zeros(size: int) -> bytes:
+    return bytes(size)
 
 
 def staged_name(digest: Digest, name: str) -> str:

@@ -18,7 +18,7 @@ from p2psync.daemon.status import problems
 from p2psync.edge.caller import Caller
 from p2psync.edge.http import Download, Reply, Request
 from p2psync.engine.retention import Policy
-from p2psync.store import calendar, retaining, space
+from p2psync.store import apply, calendar, preparing, retaining, seeing, sharing, sources, space
 from p2psync.store.calendar import DAY_S
 from p2psync.store.listings import chunks_of
 from p2psync.store.resolving import VersionDropped, VersionNotHere
@@ -249,3 +249,20 @@ def test_the_reserve_is_given_up_when_the_disk_is_full_and_made_again(tmp_path: 
 )
 def test_what_is_left_alone(total: int, floor: int) -> None:
     assert Space(0, total).floor == floor
+
+
+async def test_what_a_large_file_shares_with_the_next_is_copied_within_moments(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sources, seeing, apply, preparing, sharing):
+        monkeypatch.setattr(module, "VAULTED", 1000)
+    anna, bruno = _two(lan)
+    old = "".join(content_digest(b"%d" % n).hex() for n in range(10_000))
+    new = old[:300_000] + "changed" + old[300_000:]
+    async with anna.on(), bruno.on(), trio.open_nursery() as nursery:
+        await _saves(anna, bruno, [old, new])
+        assert not holds(bruno, old)
+        nursery.start_soon(Caretaker(bruno.office).run)
+        await until(partial(holds, bruno, old), "the old version is in the vault as a whole")
+        assert not holds(bruno, new)
+        nursery.cancel_scope.cancel()

@@ -1190,8 +1190,8 @@ def test_a_save_in_place_while_the_old_version_is_kept(anna, marie, monkeypatch)
     marie.settle()
     real = anna.sources.keep
 
-    def keep(content, fd):
-        real(content, fd)
+    def keep(content, fd, replaced_by):
+        real(content, fd, replaced_by)
         monkeypatch.setattr(anna.sources, "keep", real)
         with book.open("r+") as file:
             file.write("2")

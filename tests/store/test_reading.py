@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from p2psync.store import apply, listings, look, preparing, reading, sources, versions
+from p2psync.store import apply, listings, preparing, reading, seeing, sources, versions
 from p2psync.values.content import Chunk, File
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.names import RelPath
@@ -21,7 +21,7 @@ LARGE = random.Random(3).randbytes(3_000_000)
 def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A desk on which files of more than 1,000 bytes count as large, with one such file."""
     fast_vanishing(monkeypatch)
-    for module in (sources, look, apply, preparing):
+    for module in (sources, seeing, apply, preparing):
         monkeypatch.setattr(module, "VAULTED", 1000)
     with fast_place() as place:
         desk = Desk(place / "anna", "Anna").found()
@@ -47,7 +47,7 @@ def chunks(desk: Desk) -> list[Chunk]:
 def read(desk: Desk, ids: list[Digest]) -> list[tuple[Digest, bytes | None]]:
     found: list[tuple[Digest, bytes | None]] = []
     while len(found) < len(ids):
-        found += reading.some(desk.books, desk.sources, ids[len(found) :])
+        found += desk.sources.some(ids[len(found) :])
     return found
 
 
@@ -69,7 +69,7 @@ def test_what_follows_each_other_comes_with_one_read_and_no_more_than_fits(desk:
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: (sizes.append(size), pread(fd, size, offset))[1])
     wanted = chunks(desk)
-    found = reading.some(desk.books, desk.sources, [chunk.digest for chunk in wanted])
+    found = desk.sources.some([chunk.digest for chunk in wanted])
     assert len(sizes) == 1
     assert reading.AT_ONCE // 2 < sizes[0] == sum(len(data or b"") for _, data in found) <= reading.AT_ONCE
 

@@ -198,15 +198,6 @@ def test_an_earlier_file_gives_what_it_still_has(root: Root, version: Version, t
     assert staged(root, version).read_bytes() == version.data
 
 
-def test_one_chunk_from_an_open_file_is_checked(root: Root, version: Version) -> None:
-    with version.path.open("rb") as file, staging(root, version) as open_staging:
-        assert open_staging.copy_from(file.fileno(), version.chunks[2].offset, 2)
-        assert not open_staging.copy_from(file.fileno(), version.chunks[2].offset, 3)
-        assert not open_staging.copy_from(file.fileno(), 10**9, 4)
-        assert 2 not in open_staging.missing()
-        assert {3, 4} <= set(open_staging.missing())
-
-
 def test_a_listing_that_is_not_of_its_content_is_found_and_removed(root: Root, version: Version) -> None:
     lying = Content(content_digest(b"something else"), version.content.size, version.content.listing)
     open_staging = Staging(root, ("2026",), lying, version.listing, name="book.cre")
