@@ -149,7 +149,7 @@ def is_damaged(books: Books, view: PathView, stopped: Callable[[], bool]) -> boo
     if location is None or view.observed is None or not isinstance(view.observed.state, File):
         return None
 
-    def look_up(_: Chunk, __: bytes) -> None:
+    def look_up(_: Chunk, __: memoryview) -> None:
         if stopped():
             raise Stopped
 

@@ -7,7 +7,9 @@ protocol. The file is read, never mapped: it may be truncated underneath us, and
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import NamedTuple, TypeAlias
 
 import blake3
 from pyfastcdc import FastCDC
@@ -15,12 +17,22 @@ from pyfastcdc import FastCDC
 from p2psync.values.content import CHUNK_AVERAGE, CHUNK_MAX, CHUNK_MIN, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
 
-Sink: TypeAlias = Callable[[Chunk, bytes], None]
-"""Takes each chunk with its bytes, in the order of the file."""
+Sink: TypeAlias = Callable[[Chunk, memoryview], None]
+"""Takes each chunk with its bytes, in the order of the file; the bytes are good until it returns."""
 
 _CUTTER = FastCDC(CHUNK_AVERAGE, min_size=CHUNK_MIN, max_size=CHUNK_MAX, normalized_chunking=1, seed=0)
-_BUFFER = 2 * 1024 * 1024
+_BLOCK = 2 * 1024 * 1024
 """Bytes read at once: eight chunks of the largest size, small enough for the cache of the processor."""
+_AHEAD = 16 * 1024 * 1024
+"""A file of this size is worth a second thread, which reads on and hashes the whole while the first one cuts and hashes the chunks."""
+
+
+class _Block(NamedTuple):
+    """Bytes that were read one after the other: ``room`` from ``head`` on; before that there is room for what is left of those before."""
+
+    room: memoryview
+    head: int
+    ended: bool
 
 
 def describe(fd: int, size: int, sink: Sink | None = None) -> tuple[Content, Listing]:
@@ -33,42 +45,63 @@ def describe(fd: int, size: int, sink: Sink | None = None) -> tuple[Content, Lis
         OSError: it cannot be read.
     """
     whole = blake3.blake3()
-    chunks: list[Chunk] = []
-    for chunk, data in cuts(fd, size):
-        whole.update(data)
-        chunks.append(chunk)
+    packed: list[bytes] = []
+    end = 0
+    for chunk, data in _cuts(_blocks(fd, size, whole.update)):
+        packed.append(chunk.digest + chunk.size.to_bytes(4, "big"))
+        end = chunk.offset + chunk.size
         if sink is not None:
-            sink(chunk, bytes(data))
+            sink(chunk, data)
+    listing = Listing(b"".join(packed))
     digest = Digest(whole.digest())
-    listing = Listing.of(chunks)
-    end = chunks[-1].offset + chunks[-1].size if chunks else 0
-    return Content(digest, end, digest if len(chunks) <= 1 else listing.digest), listing
+    return Content(digest, end, digest if len(packed) <= 1 else listing.digest), listing
 
 
-def cuts(fd: int, size: int) -> Iterator[tuple[Chunk, memoryview]]:
-    """Each chunk of the open file with its bytes, which are good until the next one is asked for; ``size`` as in ``describe``.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    room = memoryview(bytearray(min(size + 1, _BUFFER)))
-    begin = 0  # of the bytes in room, as an offset in the file
-    held = 0
-    while True:
-        read = _fill(fd, room[held:], begin + held)
-        held += read
-        ended = held < len(room)
-        used = 0
-        for piece in _CUTTER.cut_buf(room[:held]) if held else ():
-            if not ended and held - used < CHUNK_MAX:
+def _cuts(blocks: Iterator[_Block]) -> Iterator[tuple[Chunk, memoryview]]:
+    """Each chunk with its bytes, which are good until the next one is asked for."""
+    offset = 0
+    rest = memoryview(b"")
+    for room, head, ended in blocks:
+        room[head - len(rest) : head] = rest
+        held, used = room[head - len(rest) :], 0
+        for piece in _CUTTER.cut_buf(held) if held else ():
+            if not ended and len(held) - used < CHUNK_MAX:
                 break  # more bytes might move this cut
-            data = room[used : used + piece.length]
-            yield Chunk(content_digest(data), begin + used, piece.length), data
-            used += piece.length
-        if ended:
+            data = held[used : used + piece.length]
+            yield Chunk(content_digest(data), offset, piece.length), data
+            used, offset = used + piece.length, offset + piece.length
+        rest = held[used:]
+
+
+def _blocks(fd: int, size: int, whole: Callable[[memoryview], object]) -> Iterator[_Block]:
+    """The file block after block, each of which ``whole`` has had; one is good until the next but one is asked for."""
+    blocks = _read_blocks(fd, size, whole)
+    if size < _AHEAD:
+        yield from blocks
+        return
+    with ThreadPoolExecutor(1) as helper:
+        coming = helper.submit(next, blocks)
+        while not (block := coming.result()).ended:
+            coming = helper.submit(next, blocks)
+            yield block
+        yield block
+
+
+def _read_blocks(fd: int, size: int, whole: Callable[[memoryview], object]) -> Iterator[_Block]:
+    """As ``_blocks``; the last one is the only one that ends the file. Of three rooms one is being read, one cut, one left behind."""
+    rooms: list[memoryview] = []
+    at = 0
+    for number in count():
+        head, most = (CHUNK_MAX, _BLOCK) if number or size >= _BLOCK else (0, size + 1)  # one more, to see that it ends there
+        if number < 3 or len(rooms[number % 3]) != head + most:
+            rooms[number % 3 : number % 3 + 1] = [memoryview(bytearray(head + most))]
+        room = rooms[number % 3]
+        read = _fill(fd, room[head:], at)
+        whole(room[head : head + read])
+        at += read
+        yield _Block(room[: head + read], head, read < most)
+        if read < most:
             return
-        begin, held = begin + used, held - used
-        room = _moved(room, used, held)
 
 
 def _fill(fd: int, room: memoryview, offset: int) -> int:
@@ -80,13 +113,3 @@ def _fill(fd: int, room: memoryview, offset: int) -> int:
             break
         filled += read
     return filled
-
-
-def _moved(room: memoryview, used: int, held: int) -> memoryview:
-    """``room`` with the ``held`` bytes behind ``used`` at its front; a larger one when the file has grown beyond what was expected."""
-    if len(room) < _BUFFER:
-        larger = memoryview(bytearray(_BUFFER))
-        larger[:held] = room[used : used + held]
-        return larger
-    room[:held] = room[used : used + held]
-    return room

@@ -62,19 +62,21 @@ class Reading:
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
         self.pieces: list[tuple[Chunk, bytes]] = []
+        self.large = False
+        """It is known to be too large for the vault."""
 
-    def __call__(self, chunk: Chunk, data: bytes) -> None:
+    def __call__(self, chunk: Chunk, data: memoryview) -> None:
         """Take one chunk."""
         self.chunks.append(chunk)
-        if chunk.offset + chunk.size <= VAULTED:
-            self.pieces.append((chunk, data))
-        else:
+        if self.large or chunk.offset + chunk.size > VAULTED:
             self.pieces.clear()
+        else:
+            self.pieces.append((chunk, bytes(data)))
 
     def whole(self, keep: Sink) -> Sink:
         """Takes the chunks of a snapshot, all of which go to ``keep``: its bytes may stand in no file."""
 
-        def take(chunk: Chunk, data: bytes) -> None:
+        def take(chunk: Chunk, data: memoryview) -> None:
             self.chunks.append(chunk)
             keep(chunk, data)
 
@@ -142,6 +144,7 @@ class Seeing:
         size = known.state.content.size if known and isinstance(known.state, File) else 0
 
         def ready(stamp: Stamp, is_written: bool) -> bool:
+            reading.large = stamp.size > VAULTED
             age = (time_ns() - stamp.mtime_ns) / 1e9
             shrunk = stamp.size * 2 < size or not stamp.size
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
@@ -189,8 +192,8 @@ class Seeing:
 
     # ---- copies for the vault
 
-    def _copy_one(self, chunk: Chunk, data: bytes) -> None:
-        self._copy([(chunk, data)])
+    def _copy_one(self, chunk: Chunk, data: memoryview) -> None:
+        self._copy([(chunk, bytes(data))])
 
     def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
         """Have the vault take these; what a person saved is recorded even without."""

@@ -271,9 +271,9 @@ class Keeping:
         self._pending: list[tuple[Digest, bytes]] = []
         self._bytes = 0
 
-    def __call__(self, chunk: Chunk, data: bytes) -> None:
+    def __call__(self, chunk: Chunk, data: bytes | memoryview) -> None:
         """Takes one chunk; it is durable after the next ``commit``."""
-        self._pending.append((chunk.digest, data))
+        self._pending.append((chunk.digest, bytes(data)))
         self._bytes += len(data)
         if self._bytes >= _PENDING:
             self.commit()

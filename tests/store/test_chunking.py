@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
+import threading
 from pathlib import Path
 
 import blake3
@@ -13,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyfastcdc.py import FastCDC as PlainFastCDC
 
-from p2psync.store.chunking import cuts, describe
+from p2psync.store import chunking
+from p2psync.store.chunking import describe
 from p2psync.values.content import CHUNK_AVERAGE, CHUNK_MAX, CHUNK_MIN, EMPTY, Chunk, Content, Listing
 from p2psync.values.digest import content_digest
 
@@ -51,7 +54,9 @@ def of_bytes(data: bytes, size: int | None = None) -> tuple[Content, Listing, li
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        content, listing = describe(file.fileno(), len(data) if size is None else size, lambda chunk, piece: sunk.append((chunk, piece)))
+        content, listing = describe(
+            file.fileno(), len(data) if size is None else size, lambda chunk, piece: sunk.append((chunk, bytes(piece)))
+        )
         assert file.tell() == len(data)  # the position of the descriptor is the owner's
     return content, listing, sunk
 
@@ -115,6 +120,32 @@ def test_the_cuts_do_not_depend_on_how_the_file_is_read(parts: list[tuple[int, i
     assert of_bytes(data, expected_size)[:2] == of_bytes(data)[:2]
 
 
+@pytest.mark.parametrize("expected_size", [0, 2_000_000, 5_000_000, 9_000_000])
+@pytest.mark.parametrize("seed", range(3))
+def test_reading_ahead_in_another_thread_changes_nothing(monkeypatch: pytest.MonkeyPatch, seed: int, expected_size: int) -> None:
+    data = noise(random.Random(seed).choice([4 * chunking._BLOCK, 5_000_000, 7_654_321]), b"%d" % seed)
+    alone = of_bytes(data, expected_size)
+    monkeypatch.setattr(chunking, "_AHEAD", 0)
+    threads = set[int]()
+    fill = chunking._fill
+    monkeypatch.setattr(chunking, "_fill", lambda *what: (threads.add(threading.get_ident()), fill(*what))[1])
+    assert of_bytes(data, expected_size) == alone
+    assert threading.get_ident() not in threads and len(threads) == 1
+
+
+def test_what_cannot_be_read_is_an_error_from_either_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(fd: int, room: memoryview, offset: int) -> int:
+        if offset:
+            raise OSError(errno.EIO, "no more")
+        return len(room)
+
+    monkeypatch.setattr(chunking, "_fill", broken)
+    for ahead in (0, 2**40):
+        monkeypatch.setattr(chunking, "_AHEAD", ahead)
+        with pytest.raises(OSError, match="no more"):
+            describe(-1, 9_000_000)
+
+
 def test_an_insertion_near_the_start_moves_few_chunks() -> None:
     data = noise(8_000_000)
     before, after = ({chunk.digest: chunk.size for chunk in of_bytes(what)[1]} for what in (data, data[:1000] + b"x" * 1024 + data[1000:]))
@@ -127,6 +158,8 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
         file.truncate(64 * 1024 * 1024)
     fd = os.open(path, os.O_RDONLY)
     try:
-        assert max(len(data.obj) for _, data in cuts(fd, 64 * 1024 * 1024)) <= 2 * 1024 * 1024  # type: ignore[arg-type]
+        rooms: dict[int, int] = {}
+        describe(fd, 64 * 1024 * 1024, lambda chunk, data: rooms.update({id(data.obj): len(data.obj)}))  # type: ignore[arg-type]
+        assert len(rooms) <= 3 and sum(rooms.values()) <= 7 * 1024 * 1024
     finally:
         os.close(fd)

@@ -123,7 +123,7 @@ def test_what_changes_while_it_is_read_is_changing(root: Root, change: str) -> N
     path.write_bytes(os.urandom(700_000))
     os.utime(path, ns=(10**18, 10**18))
 
-    def disturb(chunk: Chunk, data: bytes) -> None:
+    def disturb(chunk: Chunk, data: memoryview) -> None:
         if chunk.offset:
             return
         if change == "append":
@@ -152,7 +152,7 @@ def test_the_sink_gets_the_chunks_and_the_list_comes_once_it_is_sure(root: Root)
         ("a",),
         None,
         time.time_ns(),
-        lambda chunk, piece: pieces.append(piece),
+        lambda chunk, piece: pieces.append(bytes(piece)),
         listed=lambda content, listing: lists.append((content, listing)),
     )
     assert isinstance(with_listing, Observed)
@@ -198,7 +198,7 @@ def test_many_in_one_go(root: Root) -> None:
             (root.path / str(folder) / str(number)).write_text(f"{folder}/{number}")
             wanted.append((str(folder), str(number)))
     pieces: list[bytes] = []
-    found = dict(observe_many(root, [(parts, None) for parts in wanted], time.time_ns(), lambda chunk, data: pieces.append(data)))
+    found = dict(observe_many(root, [(parts, None) for parts in wanted], time.time_ns(), lambda chunk, data: pieces.append(bytes(data))))
     assert list(found) == wanted
     assert [piece.decode() for piece in pieces] == ["/".join(parts) for parts in wanted]
     assert all(isinstance(one, Observed) for one in found.values())
