@@ -308,31 +308,51 @@ class Fetcher:
 
     async def write_down(self) -> None:
         """Write what arrives, batch after batch, for as long as the mandate lives."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                complete = await self._write_batch()
+                if self._deposit.large(complete):
+                    nursery.start_soon(self._make_lasting, complete)
+                elif complete:
+                    self._ready(complete)
+
+    async def _make_lasting(self, complete: set[RelPath]) -> None:
+        """Large files wait for the disk here, so that no round has to: whoever saves meanwhile would wait with it."""
+        try:
+            await trio.to_thread.run_sync(self._deposit.sync, complete)
+        except UserError as e:
+            self._could_not_write(e)
+        self._ready(complete)
+
+    async def _write_batch(self) -> set[RelPath]:
+        """Write down what has arrived next; the paths whose last missing chunk was among it."""
         while True:
             await self._arrived.wait()
             if self._buffered < _BATCH and len(self._transfer):
                 await trio.sleep(_GATHER_S)
             self._arrived = trio.Event()
             batch, self._buffer = self._buffer, []
-            if not batch:
-                continue
-            try:
-                await trio.to_thread.run_sync(self._deposit.chunks, batch)
-            except UserError as e:
-                self._could_not_write(e)
-            else:
-                self._wrote()
-                self._finished(batch)
-            self._in_hand.difference_update(digest for digest, _ in batch)
-            self._buffered -= sum(len(data) for _, data in batch)
-            self._room.set()
+            if batch:
+                break
+        complete: set[RelPath] = set()
+        try:
+            await trio.to_thread.run_sync(self._deposit.chunks, batch)
+        except UserError as e:
+            self._could_not_write(e)
+        else:
+            self._wrote()
+            complete = self._finished(batch)
+        self._in_hand.difference_update(digest for digest, _ in batch)
+        self._buffered -= sum(len(data) for _, data in batch)
+        self._room.set()
+        return complete
 
     def _could_not_write(self, error: UserError) -> None:
         self._paused_until = trio.current_time() + PAUSE_S
         self._failed(error)
 
-    def _finished(self, batch: list[tuple[Digest, bytes]]) -> None:
-        """Tell the paths whose last missing chunk was among these."""
+    def _finished(self, batch: list[tuple[Digest, bytes]]) -> set[RelPath]:
+        """The paths whose last missing chunk was among these."""
         complete: set[RelPath] = set()
         for digest, data in batch:
             for path in self._paths.pop(digest, ()):
@@ -342,5 +362,4 @@ class Fetcher:
                 self._bytes -= len(data)
                 if not lack.chunks:
                     complete.add(path)
-        if complete:
-            self._ready(complete)
+        return complete

@@ -11,14 +11,16 @@ from typing import TypeAlias
 
 from p2psync.store import listings, space
 from p2psync.store.books import Books
+from p2psync.store.durable import sync_file
 from p2psync.store.early import Early
+from p2psync.store.faults import writing
 from p2psync.store.locations import Location
 from p2psync.store.reading import files_with
 from p2psync.store.root import Root
 from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
-from p2psync.values.errors import Malformed, P2psyncError
+from p2psync.values.errors import Malformed, P2psyncError, UserError
 from p2psync.values.names import RelPath
 
 _Place: TypeAlias = tuple[RelPath, tuple[str, ...]]
@@ -57,6 +59,30 @@ class Arrivals:
         if small:
             self._books.vault.keep(small)
             self._small.difference_update(digest for digest, _ in small)
+
+    def large(self, paths: Iterable[RelPath]) -> bool:
+        """Whether any of these paths has a staging file."""
+        return any(path == one for path in paths for one, _ in list(self._stagings))
+
+    def sync(self, paths: Iterable[RelPath]) -> None:
+        """Have the staging files for these paths on the disk; one that the disk did not take is begun anew.
+
+        Raises:
+            DiskFull, CannotWrite, DiskFailing.
+        """
+        with self._lock:
+            those = [(place, staging, staging.descriptor()) for place, staging in self._stagings.items() if place[0] in paths]
+        for place, staging, fd in those:
+            try:
+                with writing(staging.root.shown(place[1])):
+                    sync_file(fd)
+            except UserError:
+                with self._lock:
+                    if self._stagings.get(place) is staging:
+                        self._abandon(place)  # what of it is on the disk, nobody knows
+                raise
+            finally:
+                os.close(fd)
 
     def listing(self, content: Content, listing: Listing) -> None:
         """Write down a chunk list that arrived and was checked."""

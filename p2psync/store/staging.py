@@ -149,6 +149,10 @@ class Staging:
                 self.place(good(fd, run))
         return self._have.count(1) - before
 
+    def descriptor(self) -> int:
+        """Another descriptor of the file, which the caller closes."""
+        return os.dup(self._fd)
+
     def seal(self, executable: bool, mtime_ns: int | None = None) -> Sealed:
         """The version as a whole, checked and closed; what is left to do is ``carryout``'s. It is not on the disk for certain before that.
 

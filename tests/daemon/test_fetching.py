@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from trio.testing import MockClock
 from p2psync.daemon import outbox, status
 from p2psync.daemon.fetcher import Fetcher
 from p2psync.engine import pages, transfer
-from p2psync.store import ahead
+from p2psync.store import ahead, apply, arrivals, preparing, seeing, sources
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.early import Early
 from p2psync.store.faults import DiskFull
@@ -109,7 +110,8 @@ class Fetching:
         self.asked: list[Any] = []
         self.ready: list[RelPath] = []
         self.written: list[bytes] = []
-        deposit: Any = SimpleNamespace(chunks=lambda batch: self.written.extend(data for _, data in batch), early=Early())
+        deposit: Any = SimpleNamespace(early=Early(), large=lambda paths: False)
+        deposit.chunks = lambda batch: self.written.extend(data for _, data in batch)
         self.fetcher = Fetcher(deposit, self.ready.extend, lambda error: None, lambda: None)
         load = transfer.Load()
         turns = SimpleNamespace(load=load, wait=lambda c: None, owing=lambda: None, answered=lambda: None, held_up=nullcontext)
@@ -151,3 +153,34 @@ async def test_what_a_path_goes_on_wanting_is_not_asked_for_again(nursery: trio.
     await until(lambda: fetching.ready == [PATH])
     assert fetching.fetcher.missing == (1, 0)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_large_file_that_the_disk_did_not_take_is_fetched_anew(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sources, seeing, apply, preparing):
+        monkeypatch.setattr(module, "VAULTED", 1000)
+    failing, tries = True, 0
+
+    def sync(fd: int) -> None:
+        nonlocal tries
+        tries += 1
+        if failing:
+            raise OSError(errno.EIO, "the disk did not take it")
+
+    monkeypatch.setattr(arrivals, "sync_file", sync)
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _linked(anna, bruno)
+        text = random.Random(1).randbytes(300_000).hex()
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.write("journal.csv", text))])
+        await until(lambda: "disk-failing" in {problem["code"] for problem in status.problems(bruno.office)})
+        await trio.sleep(100)
+        assert bruno.reads(f"{BOOKS}/journal.csv") is None
+        assert 2 <= tries <= 8
+        sent = anna.mandate().bytes_out
+        failing = False
+        await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == text)
+        assert anna.mandate().bytes_out - sent >= len(text)  # nothing of what the disk may not have was counted
+        assert not status.problems(bruno.office)
