@@ -22,6 +22,7 @@ from p2psync.store.chunking import describe
 from p2psync.store.faults import reading
 from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
 from p2psync.store.locations import Location
+from p2psync.store.newcomers import Newcomers
 from p2psync.store.openfiles import OpenBy
 from p2psync.store.paths import PathView
 from p2psync.store.preparing import Preparing
@@ -69,27 +70,43 @@ class Applying:
         self._preparing = Preparing(books, sources, arrivals)
         self._snapshots = Snapshots(books.state)
         self._beside = Beside(books, sources, self._preparing)
+        self._newcomers = Newcomers(books, sources, arrivals, self._preparing, self._telling)
 
     def apply(self, jobs: Iterable[Job], worked: Worked) -> None:
         """Do what can be done of these jobs, and note it in one transaction."""
+        self._beside.begin()
         done: list[PathView] = []
         phases: dict[int, list[Job]] = {}
         for job in sorted(jobs, key=_order):
             phases.setdefault(_phase(job), []).append(job)
         for phase in sorted(phases):
             ready: dict[Location, list[_Ready]] = {}
-            for job in phases[phase]:
+            for job in self._all_at_once(phases[phase], worked, done, ready):
                 self._try(job, worked, done, ready)
             for location, files in ready.items():
                 self._put(location, files, worked, done)
         if done:
             with self._books.writing() as db:
-                for view in done:
-                    paths.put(db, view)
+                paths.put_all(db, done)
+
+    def _all_at_once(self, jobs: list[Job], worked: Worked, done: list[PathView], ready: "dict[Location, list[_Ready]]") -> Iterable[Job]:
+        """See to the folders, and to all new files together; returns the jobs that are left to be tried one by one."""
+        files = [job for job in jobs if not _makes_folder(job)]
+        for job in filter(_makes_folder, jobs):
+            self._try(job, worked, done, ready)
+        found, rest = self._newcomers.bring(files, worked)
+        for job, sealed in found:
+            assert isinstance(job.decision, Apply) and isinstance(job.decision.head.state, File)
+            put = carryout.Put(job.parts, sealed)
+            ready.setdefault(job.location, []).append(_Ready(job, put, job.decision.head.state, job.decision.agreed))
+        return rest
 
     def _try(self, job: Job, worked: Worked, done: list[PathView], ready: "dict[Location, list[_Ready]]") -> None:
         """Carry out one job; what only has to be put in its place is left to be put there together with others."""
         worked.attention[job.path.text] = None
+        if not isinstance(job.decision, Apply) and not self._beside.concerns(job):
+            self._arrivals.abandon(job.path)
+            return
         with self._telling(job, worked):
             self._beside.clear(job, worked)
         result = None
@@ -286,6 +303,10 @@ class Applying:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
+
+
+def _makes_folder(job: Job) -> bool:
+    return isinstance(job.decision, Apply) and isinstance(job.decision.head.state, Folder)
 
 
 def _phase(job: Job) -> int:

@@ -165,6 +165,8 @@ class Arrivals:
 
     def abandon(self, path: RelPath) -> None:
         """Nothing is wanted for ``path`` any more: what was begun for it is removed."""
+        if not self._stagings and not self._sealed:
+            return
         with self._lock:
             for place in [place for place in self._stagings if place[0] == path]:
                 self._abandon(place)

@@ -33,9 +33,20 @@ class Beside:
         self._books = books
         self._sources = sources
         self._preparing = preparing
+        self._some = True
+
+    def begin(self) -> None:
+        """A pass begins: are there any copies? Hardly ever, and then nothing is asked for each path."""
+        self._some = copies.some(self._books.ledger.read())
+
+    def concerns(self, job: Job) -> bool:
+        """Whether there is, or is to be, a copy beside this path, as far as can be told at once."""
+        return self._some or bool(job.heads.others)
 
     def clear(self, job: Job, worked: Worked) -> None:
         """Take away the copies of versions that are in conflict no more, or now stand at the path itself."""
+        if not self._some:
+            return
         wanted = _wanted(job)
         for copy in copies.of_path(self._books.ledger.read(), job.path):
             if copy.digest not in wanted and self._is_done(job, copy, worked):
@@ -60,6 +71,8 @@ class Beside:
 
     def make_way(self, job: Job, worked: Worked) -> None:
         """A shared file is to stand where a copy does: the copy goes, and is made anew under another name."""
+        if not self._some:
+            return
         place = job.location.root.joinpath(*job.parts)
         for copy in copies.everything(self._books.ledger.read()):
             location = self._books.locations().get(RelPath(copy.path.top))
@@ -80,6 +93,7 @@ class Beside:
         if sealed is None:
             return
         if copy is None:
+            self._some = True
             with self._books.writing() as db:
                 copies.put(db, Copy(head.ref, job.path, parts, head.state.content.digest))
         try:

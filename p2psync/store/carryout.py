@@ -44,8 +44,9 @@ Parts: TypeAlias = tuple[str, ...]
 Keep: TypeAlias = Callable[[int], None]
 """Is given the old file, open for reading, and returns when its content will not be lost with it."""
 
-_MANY = 64
-"""Files for which the disk as a whole is made durable, at the price of waiting for what others have written to it."""
+_MANY, _MANY_FOLDERS = 64, 8
+"""Files, and folders with new names in them, for which the disk as a whole is made durable, at the price of waiting for what others have
+written to it."""
 
 
 class StagedGone(MandateError):
@@ -191,23 +192,27 @@ def _each(steps: list[_Step], phase: Callable[[_Step, Folders], None], folders: 
 
 
 def _dress(step: _Step, folders: Folders) -> None:
-    """Gives the new version the permissions and the owner of the old one, or those that the folder suggests."""
-    sealed = step.put.sealed
+    if step.put.sealed.dressed:
+        return
     fd = _open_sealed(step, folders)
     try:
         old = _status(folders(step.put.parts[:-1]), step.put.parts[-1]) if step.put.expected else None
-        around = os.fstat(folders(step.put.parts[:-1]))
-        if old or os.geteuid() == 0:
-            _change_owner(fd, old or around)
-        mode = _mode_after(old, fd, around) if old else around.st_mode & 0o666 | 0o600
-        execute = (mode & 0o444) >> 2
-        with suppress(PermissionError, NotImplementedError):  # FAT knows no permissions
-            os.fchmod(fd, mode | execute if sealed.executable else mode & ~0o111)
-        if sealed.mtime_ns is not None:
-            with suppress(OSError, OverflowError):  # a time that this disk cannot store
-                os.utime(fd, ns=(sealed.mtime_ns, sealed.mtime_ns))
+        dress(fd, step.put.sealed, os.fstat(folders(step.put.parts[:-1])), old)
     finally:
         os.close(fd)
+
+
+def dress(fd: int, sealed: Sealed, around: os.stat_result, old: os.stat_result | None = None) -> None:
+    """Gives the new version the permissions and the owner of the ``old`` one, or those that the folder suggests; and its date."""
+    if old or os.geteuid() == 0:
+        _change_owner(fd, old or around)
+    mode = _mode_after(old, fd, around) if old else around.st_mode & 0o666 | 0o600
+    execute = (mode & 0o444) >> 2
+    with suppress(PermissionError, NotImplementedError):  # FAT knows no permissions
+        os.fchmod(fd, mode | execute if sealed.executable else mode & ~0o111)
+    if sealed.mtime_ns is not None:
+        with suppress(OSError, OverflowError):  # a time that this disk cannot store
+            os.utime(fd, ns=(sealed.mtime_ns, sealed.mtime_ns))
 
 
 def _mode_after(old: os.stat_result, fd: int, around: os.stat_result) -> int:
@@ -252,10 +257,15 @@ def _sync_disks(steps: list[_Step], folders: Folders) -> set[int]:
 
 
 def _make_durable(synced: set[int], step: _Step, folders: Folders) -> None:
+    sealed = step.put.sealed
+    status = _status(folders(sealed.folder), sealed.name) if synced else None
+    if status is not None and status.st_dev in synced and stat.S_ISREG(status.st_mode):
+        _check_sealed(status, step)
+        step.ready = stamp_of(status)
+        return
     fd = _open_sealed(step, folders)
     try:
-        if os.fstat(fd).st_dev not in synced:
-            sync_file(fd)
+        sync_file(fd)
         step.ready = stamp_of(os.fstat(fd))
     finally:
         os.close(fd)
@@ -292,15 +302,23 @@ def _look_and_keep(folders: Folders, parts: Parts, expected: Stamp, keep: Keep |
 
 def _rename(step: _Step, folders: Folders) -> None:
     put, sealed = step.put, step.put.sealed
+    if sealed.folder == put.parts[:-1]:
+        folder = folders(sealed.folder)
+        _put_in_place(step, folder, folder)
+        return
     with folders.root.dir_fd(sealed.folder) as source:
-        target = folders(put.parts[:-1])
-        found = stamp_at(source, sealed.name)
-        if step.ready is None or found != step.ready:
-            raise StagedGone(path=step.shown)
-        if put.expected is None:
-            put_new(source, sealed.name, target, put.parts[-1], step.shown)
-        else:
-            step.displaced = put_over(source, sealed.name, target, put.parts[-1], put.expected, step.shown)
+        _put_in_place(step, source, folders(put.parts[:-1]))
+
+
+def _put_in_place(step: _Step, source: int, target: int) -> None:
+    put, sealed = step.put, step.put.sealed
+    found = stamp_at(source, sealed.name)
+    if step.ready is None or found != step.ready:
+        raise StagedGone(path=step.shown)
+    if put.expected is None:
+        put_new(source, sealed.name, target, put.parts[-1], step.shown)
+    else:
+        step.displaced = put_over(source, sealed.name, target, put.parts[-1], put.expected, step.shown)
     # Somebody may have saved over the new version already: then the stamp of the disk is not that of what was put there.
     stands = stamp_at(target, put.parts[-1])
     step.stands = stands if stands and same_file(stands, step.ready) else step.ready
@@ -308,10 +326,14 @@ def _rename(step: _Step, folders: Folders) -> None:
 
 def _sync_folders(steps: list[_Step], folders: Folders) -> None:
     done = [step for step in steps if step.fault is None]
-    for parts in dict.fromkeys(parts for step in done for parts in (step.put.parts[:-1], step.put.sealed.folder)):
+    changed = dict.fromkeys(parts for step in done for parts in (step.put.parts[:-1], step.put.sealed.folder))
+    synced = _sync_disks(done, folders) if len(changed) >= _MANY_FOLDERS else set()
+    for parts in changed:
         try:
             with writing(folders.root.shown(parts)):
-                sync_folder(folders(parts))
+                folder = folders(parts)
+                if os.fstat(folder).st_dev not in synced:
+                    sync_folder(folder)
         except P2psyncError as error:
             for step in done:
                 if parts in (step.put.parts[:-1], step.put.sealed.folder):
@@ -330,11 +352,19 @@ def _open_sealed(step: _Step, folders: Folders) -> int:
         fd = open_at(folders(sealed.folder), sealed.name)
     except (FileNotFoundError, BlockingIOError, NoPlainFile):
         raise StagedGone(path=step.shown) from None
-    status = os.fstat(fd)
-    if (status.st_ino, status.st_size, status.st_nlink) != (sealed.inode, sealed.content.size, 1):
+    try:
+        _check_sealed(os.fstat(fd), step)
+    except StagedGone:
         os.close(fd)
-        raise StagedGone(path=step.shown)
+        raise
     return fd
+
+
+def _check_sealed(status: os.stat_result, step: _Step) -> None:
+    """Refuses what is not, or not alone, the file that was sealed. Raises: StagedGone."""
+    sealed = step.put.sealed
+    if (status.st_ino, status.st_size, status.st_nlink) != (sealed.inode, sealed.content.size, 1):
+        raise StagedGone(path=step.shown)
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:

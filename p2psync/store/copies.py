@@ -27,6 +27,11 @@ def of_path(db: sqlite3.Connection, path: RelPath) -> list[Copy]:
     return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies WHERE path = ?", (path.text,))]
 
 
+def some(db: sqlite3.Connection) -> bool:
+    """Whether there is any copy on this disk."""
+    return db.execute("SELECT 1 FROM copies LIMIT 1").fetchone() is not None
+
+
 def everything(db: sqlite3.Connection) -> list[Copy]:
     """All copies of the mandate on this disk."""
     return [_copy(row) for row in db.execute("SELECT record, idx, path, disk, digest FROM copies")]

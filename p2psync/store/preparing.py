@@ -35,19 +35,17 @@ class Preparing:
         sealed = self._put_together(path, root, parts, head, state, worked)
         known = worked.attention.get(path.text)
         if sealed is None and path in worked.wants and not (known and known.code == "conflict"):
-            worked.attention[path.text] = self._fetching(head)
+            worked.attention[path.text] = self.fetching(head)
         return sealed
 
     def _put_together(self, path: RelPath, root: Root, parts: tuple[str, ...], head: Head, state: File, worked: Worked) -> Sealed | None:
-        db = self._books.ledger.read()
-        entry = versions.entry(db, head.ref)
-        mtime = entry.mtime_ns if entry else None
+        mtime = head.mtime_ns
         listing = self._arrivals.listing_of(state.content)
         if listing is None:
             space.of(self._books.state).check(self._books.state)
             self._want(path, Want(state.content, None), worked)
             return None
-        if state.content.size <= VAULTED:
+        if self.is_small(state.content):
             return self._small(path, root, parts, state, listing, mtime, worked)
         return self._large(path, root, parts, state, listing, mtime, worked)
 
@@ -108,7 +106,11 @@ class Preparing:
         """What is to stand at the path itself is fetched first, then the other versions of a conflict, one by one."""
         worked.wants.setdefault(path, want)
 
-    def _fetching(self, head: Head) -> Attention:
+    def is_small(self, content: Content) -> bool:
+        """Whether this content goes through the vault on its way."""
+        return content.size <= VAULTED
+
+    def fetching(self, head: Head) -> Attention:
         """Who made what is being fetched, and on which machine: what waits for it is on this one."""
         author, roster = versions.version_of(self._books.ledger.read(), head.ref).device, self._books.roster
         intro = roster.intro(author)

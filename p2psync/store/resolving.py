@@ -174,7 +174,7 @@ def restore(books: Books, name: str, version: str | None, by: str) -> tuple[list
                 paths.put(db, paths.PathView(path, view.disk, here, agreed))
             return [], {path}
         check_may_write(books)
-        head = Head(chosen.ref, chosen.entry.state)
+        head = Head(chosen.ref, chosen.entry.state, mtime_ns=chosen.entry.mtime_ns)
         records = [record for record, _ in books.record([_again(books, path, head, heads, Act.RESTORE, by)])]
         if view is not None and view.observed is None:
             paths.put(db, paths.PathView(path, view.disk, None, None))

@@ -4,10 +4,11 @@ Whatever is read is compared with its digest before it counts, so that a file wh
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from p2psync.store import listings, space
 from p2psync.store.books import Books
+from p2psync.store.ledger import in_lots, marks
 from p2psync.store.locations import Location
 from p2psync.store.reading import AT_ONCE, LOOKED_UP, files_with, good, in_runs, together
 from p2psync.store.root import Root
@@ -56,6 +57,15 @@ class Sources:
     def gather(self, listing: Listing) -> list[Chunk]:
         """Copy into the vault what files of the mandate have of ``listing``; returns the chunks that are nowhere here."""
         return self.take(self.lacking(listing))
+
+    def elsewhere(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those of these chunks that some file of the mandate was seen to hold, or a conflict copy."""
+        db, found = self._books.ledger.read(), set[Digest]()
+        for some in in_lots(digests):
+            for column, table in (("digest", "paths"), ("digest", "copies"), ("chunk", "chunks")):
+                rows = db.execute(f"SELECT {column} FROM {table} WHERE {column} IN ({marks(some)})", some)
+                found.update(Digest(row[0]) for row in rows)
+        return found
 
     def take(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Copy these chunks into the vault; returns those that are nowhere here."""

@@ -58,7 +58,10 @@ class StagedTwice(MandateError):
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A whole version that waits beside its place: proof that ``seal`` checked it. ``inode`` tells it from anything put in its stead."""
+    """A whole version that waits beside its place: proof that ``seal`` checked it. ``inode`` tells it from anything put in its stead.
+
+    ``dressed``: it has its permissions, its owner and its date already, those of a new file.
+    """
 
     folder: tuple[str, ...]
     name: str
@@ -66,6 +69,7 @@ class Sealed:
     content: Content
     executable: bool
     mtime_ns: int | None
+    dressed: bool = False
 
 
 class Staging:

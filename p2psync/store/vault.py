@@ -127,13 +127,33 @@ class Vault:
         try:
             with database(self.path), self._reader() as connection:
                 row = connection.execute("SELECT size, packed, stored FROM chunk WHERE digest = ? AND NOT damaged", (digest,)).fetchone()
-            data = _unpacked(*row) if row else None
+            data = _unpacked(row[0], row[1], row[2], zstandard.ZstdDecompressor()) if row else None
         except DatabaseDamaged:
             row, data = True, None
         if row and (data is None or content_digest(data) != digest):
             self._damaged(digest)
             return None
         return data
+
+    def get_all(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """As ``get`` for many, of which those that are not here are left out."""
+        found: dict[Digest, bytes] = {}
+        source, unpack = iter(digests), zstandard.ZstdDecompressor()
+        while batch := list(islice(source, _AT_ONCE)):
+            query = f"SELECT digest, size, packed, stored FROM chunk WHERE digest IN ({','.join('?' * len(batch))}) AND NOT damaged"
+            try:
+                with database(self.path), self._reader() as connection:
+                    rows = connection.execute(query, batch).fetchall()
+            except DatabaseDamaged:  # which of them are is to be found out one by one
+                found |= {digest: data for digest in batch if (data := self.get(digest)) is not None}
+                continue
+            for digest, size, packed, stored in rows:
+                data = _unpacked(size, packed, stored, unpack)
+                if data is not None and content_digest(data) == digest:
+                    found[Digest(digest)] = data
+                else:
+                    self._damaged(Digest(digest))
+        return found
 
     def damaged(self) -> set[Digest]:
         """The chunks that were found damaged and have not been kept again since."""
@@ -303,7 +323,7 @@ def _present(connection: sqlite3.Connection, digests: Iterable[Digest]) -> set[D
     return {Digest(row[0]) for row in rows}
 
 
-def _unpacked(size: object, packed: object, stored: object) -> bytes | None:
+def _unpacked(size: object, packed: object, stored: object, unpack: zstandard.ZstdDecompressor) -> bytes | None:
     if not isinstance(stored, bytes) or not isinstance(size, int):
         return None
     if not packed:
@@ -312,6 +332,6 @@ def _unpacked(size: object, packed: object, stored: object) -> bytes | None:
         # What the frame says of its own size is believed only when it is small: a damaged one may claim anything.
         if zstandard.get_frame_parameters(stored).content_size != size or size > CHUNK_MAX:
             return None
-        return zstandard.ZstdDecompressor().decompress(stored)
+        return unpack.decompress(stored)
     except zstandard.ZstdError:
         return None
