@@ -22,9 +22,14 @@ _BY_WORK = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_FIRST = {"~", ".", "t", "T", "d", "D"}
+"""What such names begin with, before they are looked at closely; no other letter is folded to one of these."""
+
 
 def is_by_work(name: str) -> bool:
     """Whether ``name``, one component as it stands on disk, belongs to p2psync or to a program at work, and is never shared."""
+    if name[:1] not in _FIRST:
+        return False
     folded = fold(name)
     return folded.startswith(PREFIX) or _BY_WORK.fullmatch(folded) is not None
 

@@ -23,12 +23,20 @@ def locate(books: Books, where: Path) -> Spot | None:
                 return Spot(location.name, ())
             if where.parent == location.path.parent and where.name in halves_of(location.path.name):
                 half = Spot(location.name, ())
-        elif where == location.path or location.path in where.parents:
-            disk = where.relative_to(location.path).parts
-            if any(is_by_work(name) for name in disk) or disk in copies_in(books, location):
+        elif (disk := names_below(location.path, where)) is not None:
+            if any(map(is_by_work, disk)) or disk in copies_in(books, location):
                 return None
             return Spot(RelPath.from_disk(location.name.text, *disk), disk)
     return half
+
+
+def names_below(folder: Path, where: Path) -> tuple[str, ...] | None:
+    """The names from ``folder`` to a path in it, none for the folder itself; None for what is not in it."""
+    around, place = str(folder), str(where)
+    if place == around:
+        return ()
+    around = around.rstrip("/") + "/"
+    return tuple(place[len(around) :].split("/")) if place.startswith(around) else None
 
 
 def spell(books: Books, path: RelPath) -> Spot:
@@ -42,5 +50,5 @@ def spell(books: Books, path: RelPath) -> Spot:
 
 def copies_in(books: Books, location: Location) -> set[tuple[str, ...]]:
     """The conflict copies that stand in an attached folder, which are no files of their own."""
-    everything = () if location.single else copies.everything(books.ledger.read())
+    everything = () if location.single or not copies.some(books.ledger.read()) else copies.everything(books.ledger.read())
     return {copy.disk for copy in everything if copy.path.top == location.name.text}

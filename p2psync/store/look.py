@@ -13,11 +13,12 @@ from p2psync.engine.ignore import database_of, is_by_work
 from p2psync.store import checking, listings, paths, sqlitefile
 from p2psync.store.books import Books
 from p2psync.store.lasting import make_lasting
+from p2psync.store.ledger import LOT
 from p2psync.store.locating import copies_in
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
-from p2psync.store.scan import Fresh, Nothing, Skipped, walk
+from p2psync.store.scan import Nothing, Skipped, is_unchanged, walk
 from p2psync.store.seeing import UNREADABLE_AGAIN, Reading, Seeing, noting, told
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
@@ -27,10 +28,6 @@ from p2psync.values.names import RelPath
 
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
-
-
-def _unchanged(known: Observed | None, stamp: Stamp) -> bool:
-    return known is not None and known.stamp == stamp and not isinstance(known, Fresh)
 
 
 def _as_permitted(seen: Observed, known: Observed | None) -> Observed:
@@ -54,6 +51,8 @@ class Look:
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
         self._wrong: dict[RelPath, tuple[int, int]] = {}
+        self._walked: dict[tuple[RelPath, tuple[str, ...]], Stamp] = {}
+        """The folders that were gone through since the last look, with the stamp that each had before."""
         self.seeing = Seeing(books)
 
     # ---- the survey of a whole attachment, by stamps alone
@@ -68,6 +67,7 @@ class Look:
             root = Root(location.path)
             found = self._survey_below(root, location, (), looked)
         except (RootGone, UserError):
+            self._walked.clear()
             return {whole}
         return found | {whole} if self._in_doubt(root, location) else found
 
@@ -79,20 +79,25 @@ class Look:
     def _survey_below(self, root: Root, location: Location, below: tuple[str, ...], looked: Looked) -> set[Spot]:
         """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError."""
         top = RelPath.from_disk(location.name.text, *below)
-        known = {view.disk: view for view in paths.below(self._books.ledger.read(), top) if view.disk != below}
-        ours = copies_in(self._books, location)
+        known = dict(paths.stamps_below(self._books.ledger.read(), top))
+        known.pop("/".join(below), None)
+        ours, missed = copies_in(self._books, location), self._vanishing.missed(location)
         found: set[Spot] = set()
         try:
             for seen in walk(root, below, is_by_work):
+                shown = "/".join(seen.parts)
                 if seen.parts in ours:
                     continue
                 if isinstance(seen, Skipped):
                     self._skip(location, seen, looked)
-                    known = {disk: view for disk, view in known.items() if disk[: len(seen.parts)] != seen.parts}
+                    self._walked.pop((location.name, seen.parts), None)
+                    known = {disk: stamp for disk, stamp in known.items() if disk != shown and not disk.startswith(shown + "/")}
                     continue
-                view = known.pop(seen.parts, None)
-                if view is not None and _unchanged(view.observed, seen.stamp) and not seen.more:
-                    self._vanishing.found(location, Spot(view.path, view.disk))
+                if seen.stamp.kind == "folder":
+                    self._walked[location.name, seen.parts] = seen.stamp
+                if known.pop(shown, None) == seen.stamp and not seen.more:
+                    if missed:
+                        self._vanishing.found(location, Spot(RelPath.from_disk(location.name.text, *seen.parts), seen.parts))
                     continue
                 try:
                     found.add(Spot(RelPath.from_disk(location.name.text, *seen.parts), seen.parts))
@@ -106,7 +111,7 @@ class Look:
             self._skip(location, Skipped(below, str(e)), looked)
             looked.todo.discard(top)
             return set()
-        return found | {Spot(view.path, view.disk) for view in known.values() if view.observed is not None}
+        return found | {_spot(location, disk) for disk in known}
 
     def _skip(self, location: Location, seen: Skipped, looked: Looked) -> None:
         code = "bad-name" if seen.by_name else "unreadable"
@@ -133,6 +138,7 @@ class Look:
             location = everything.get(name)
             if location is not None:
                 self._look_in(location, group, looked)
+        self._walked.clear()
         return looked
 
     def _look_in(self, location: Location, spots: set[Spot], looked: Looked) -> None:
@@ -180,27 +186,28 @@ class Look:
         self._went: set[tuple[str, ...]] = set()
         self.seeing.begin()
         ours = copies_in(self._books, location)
-        queue, done = list(spots), set(spots)
+        queue, done = sorted(spots, key=lambda spot: spot.disk, reverse=True), set(spots)
         with root.folders() as self._folders:
             while queue:
-                spot = queue.pop()
-                if spot.disk in ours:
-                    continue
-                fresh = self._look_at(root, location, spot, looked, notes, lists) - done
-                done |= fresh
-                queue.extend(fresh)
+                lot, queue = queue[-LOT:], queue[:-LOT]
+                self._views = paths.get_all(self._books.ledger.read(), [spot.path for spot in lot])
+                for spot in reversed(lot):
+                    if spot.disk not in ours:
+                        fresh = self._look_at(root, location, spot, looked, notes, lists) - done
+                        done |= fresh
+                        queue.extend(sorted(fresh, key=lambda spot: spot.disk, reverse=True))
         self._make_lasting(root, location, notes, looked)
         self.seeing.keep_copies()
         with noting(), self._books.writing() as db:
             for file, listing in lists:
                 listings.put(db, file.content, listing)
-            for view in notes.values():
-                paths.put(db, view)
+            paths.put_all(db, notes.values())
 
     def _make_lasting(self, root: Root, location: Location, notes: dict[RelPath, PathView], looked: Looked) -> None:
         """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
         views = {location.parts(view.disk): view for view in notes.values()}
-        folders = {parts for view in notes.values() for parts in self._new_around(location, view)}
+        around = {view.disk[:-1]: view for view in notes.values()}
+        folders = {parts for view in around.values() for parts in self._new_around(location, view)}
         for parts, why in make_lasting(root, [*folders, *views, *self.seeing.logs], self._went).items():
             if parts in views:
                 view = views[parts]
@@ -225,7 +232,7 @@ class Look:
         """Look at one spot; returns further spots that this one makes worth a look."""
         if not spot.disk and not location.single:
             return self._survey_below(root, location, (), looked)
-        view = notes.get(spot.path) or paths.get(self._books.ledger.read(), spot.path) or PathView(spot.path, spot.disk)
+        view = notes.get(spot.path) or self._views.get(spot.path) or PathView(spot.path, spot.disk)
         known = view.observed if view.disk == spot.disk else None
         database = self._database(root, location, spot)
         if database is not None and view.observed is None:
@@ -255,9 +262,13 @@ class Look:
             notes[spot.path] = PathView(spot.path, spot.disk, seen, view.agreed)
         if reading.chunks and isinstance(seen.state, File):
             lists.append((seen.state, Listing.of(reading.chunks)))
-        if seen.stamp.kind == "folder" and not _unchanged(view.observed, seen.stamp):
-            return self._survey_below(root, location, spot.disk, looked)
-        return set()
+        if seen.stamp.kind != "folder" or is_unchanged(view.observed, seen.stamp) or self._has_walked(location, spot, seen.stamp):
+            return set()
+        return self._survey_below(root, location, spot.disk, looked)
+
+    def _has_walked(self, location: Location, spot: Spot, stamp: Stamp) -> bool:
+        """Whether this folder was gone through just now, and nothing came or went in it since."""
+        return self._walked.get((location.name, spot.disk)) == stamp
 
     def _database(self, root: Root, location: Location, spot: Spot) -> Spot | None:
         """The spot of the database that what stands at ``spot`` is only a part of."""
@@ -304,3 +315,9 @@ class Look:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
+
+
+def _spot(location: Location, disk: str) -> Spot:
+    """The spot of what the ledger knows under these names below an attached folder, separated by slashes; none for the folder itself."""
+    names = tuple(disk.split("/")) if disk else ()
+    return Spot(RelPath.from_disk(location.name.text, *names), names)

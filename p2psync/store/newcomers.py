@@ -26,6 +26,7 @@ from p2psync.store.sources import Sources
 from p2psync.store.space import Space
 from p2psync.store.staging import Sealed
 from p2psync.values.content import Chunk, Content, File, Listing
+from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError
 from p2psync.values.names import RecordId, RelPath
 
@@ -94,22 +95,35 @@ class Newcomers:
         wanted = {_content(job).digest for job in lot if _content(job).size}
         held = self._books.vault.get_all(wanted)
         here = self._sources.elsewhere(wanted - held.keys())
-        lacking: list[Job] = []
+        lacking = [job for job in lot if _content(job).digest in wanted - held.keys() - here]
+        held |= self._come_early(folders, lacking)
         for job in lot:
             content = _content(job)
             if content.size and content.digest not in held:
-                (rest if content.digest in here else lacking).append(job)
+                if content.digest in here:
+                    rest.append(job)
                 continue
             worked.attention[job.path.text] = None
             with self._telling(job, worked):
-                sealed = self._write(folders, job, content, held.get(content.digest, b""))
+                sealed = self._write(folders, job, held.get(content.digest, b""))
                 if sealed is None:
                     rest.append(job)
                 else:
                     found.append((job, sealed))
-        self._fetch(folders, lacking, rest, worked)
+        self._fetch(folders, [job for job in lacking if _content(job).digest not in held], rest, worked)
 
-    def _write(self, folders: Folders, job: Job, content: Content, data: bytes) -> Sealed | None:
+    def _come_early(self, folders: Folders, lacking: list[Job]) -> dict[Digest, bytes]:
+        """What has come unasked of what is lacking, and is in the vault now."""
+        if not lacking or not self._arrivals.early:
+            return {}
+        try:
+            self._check_room(folders, lacking)
+            still = self._arrivals.take_early([_chunk(job) for job in lacking])
+        except P2psyncError:
+            return {}
+        return self._books.vault.get_all({_content(job).digest for job in lacking} - {chunk.digest for chunk in still})
+
+    def _write(self, folders: Folders, job: Job, data: bytes) -> Sealed | None:
         shown = folders.root.shown(job.parts)
         try:
             folder = folders(job.parts[:-1])
@@ -127,9 +141,8 @@ class Newcomers:
         authors: dict[RecordId, Attention] = {}
         for job in lacking:
             head, content = _head(job), _content(job)
-            chunk = Chunk(content.digest, 0, content.size)
-            self._arrivals.expect_small([chunk])
-            worked.wants.setdefault(job.path, Want(content, Listing.single(content), (chunk,)))
+            self._arrivals.expect_small([_chunk(job)])
+            worked.wants.setdefault(job.path, Want(content, Listing.single(content), (_chunk(job),)))
             if head.ref.record not in authors:
                 authors[head.ref.record] = self._preparing.fetching(head)
             worked.attention[job.path.text] = authors[head.ref.record]
@@ -171,6 +184,10 @@ def _content(job: Job) -> Content:
     state = _head(job).state
     assert isinstance(state, File)
     return state.content
+
+
+def _chunk(job: Job) -> Chunk:
+    return Chunk(_content(job).digest, 0, _content(job).size)
 
 
 def _folders_around(paths: Iterable[RelPath]) -> dict[str, RelPath]:

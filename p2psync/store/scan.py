@@ -63,6 +63,11 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An SQLite database stands at the path, which was not read: its file alone may be less than what it holds (store/snapshots)."""
+
+
 Result: TypeAlias = Observed | Nothing | Changing | Unreadable
 
 
@@ -112,7 +117,15 @@ def observe(
         RootGone: the root itself is not there, so nothing can be said.
     """
     with root.folders() as folders:
-        return _Eye(folders, now_ns, sink, listed, ready).observe(parts, known)
+        return _read_alike(_Eye(folders, now_ns, sink, listed, ready).observe(parts, known))
+
+
+def observe_in(folders: Folders, parts: Parts, known: Observed | None, now_ns: int, sink: Sink, ready: Ready) -> Result | Database:
+    """As ``observe`` with the folders of a batch; of a database that would have to be read, only that it is one.
+
+    What is ``known`` and unchanged may be one all the same.
+    """
+    return _Eye(folders, now_ns, sink, None, ready, databases=False).observe(parts, known)
 
 
 def observe_many(
@@ -131,13 +144,23 @@ def observe_many(
     with root.folders() as folders:
         eye = _Eye(folders, now_ns, sink, listed)
         for parts, known in wanted:
-            yield parts, eye.observe(parts, known)
+            yield parts, _read_alike(eye.observe(parts, known))
+
+
+def _read_alike(result: Result | Database) -> Result:
+    assert not isinstance(result, Database)  # databases were to be read like other files
+    return result
 
 
 def seen(stamp: Stamp, state: File | Folder, now_ns: int) -> Observed:
     """What reading ``state`` under this ``stamp`` at ``now_ns`` is worth: ``Observed``, or only ``Fresh``."""
     fresh = isinstance(state, File) and abs(now_ns - stamp.mtime_ns) < FRESH_NS
     return Fresh(stamp, state) if fresh else Observed(stamp, state)
+
+
+def is_unchanged(known: Observed | None, stamp: Stamp) -> bool:
+    """Whether what has this ``stamp`` surely is what was seen: the same stamp, and old enough to tell."""
+    return known is not None and known.stamp == stamp and not isinstance(known, Fresh)
 
 
 def walk(root: Root, parts: Parts, ignore: Callable[[str], bool] = is_by_work) -> Iterator[Found | Skipped]:
@@ -188,8 +211,9 @@ class _Eye:
     sink: Sink | None
     listed: Listed | None
     ready: Ready | None = None
+    databases: bool = True
 
-    def observe(self, parts: Parts, known: Observed | None) -> Result:
+    def observe(self, parts: Parts, known: Observed | None) -> Result | Database:
         try:
             return self._look(parts, known)
         except FolderGone:
@@ -201,7 +225,7 @@ class _Eye:
         except OSError as error:
             return Unreadable(str(read_fault(error, self.folders.root.shown(parts))))
 
-    def _look(self, parts: Parts, known: Observed | None) -> Result:
+    def _look(self, parts: Parts, known: Observed | None) -> Result | Database:
         folder = self.folders(parts[:-1])
         stamp = stamp_at(folder, parts[-1])
         if stamp is None:
@@ -209,13 +233,15 @@ class _Eye:
             return Nothing() if self.folders.root.stamp(parts) is None else Changing()
         if stamp.kind == "other":
             raise NoPlainFile(path=self.folders.root.shown(parts))
-        if known is not None and known.stamp == stamp and not isinstance(known, Fresh):
-            return known
+        if is_unchanged(known, stamp):
+            return known  # type: ignore[return-value]
         return seen(stamp, Folder(), self.now_ns) if stamp.kind == "folder" else self._read(folder, parts)
 
-    def _read(self, folder: int, parts: Parts) -> Result:
+    def _read(self, folder: int, parts: Parts) -> Result | Database:
         fd = self.folders.root.open_in(folder, parts)
         try:
+            if not self.databases and sqlitefile.begins(fd):
+                return Database()
             before = stamp_of(os.fstat(fd))
             if not self._is_ready(before, written(fd)):
                 return Changing(unread=True)

@@ -11,13 +11,13 @@ from time import monotonic, time_ns
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import halves_of
 from p2psync.engine.pauses import Pauses
-from p2psync.store import openfiles, space
+from p2psync.store import openfiles, space, sqlitefile
 from p2psync.store.books import Books
 from p2psync.store.chunking import Sink
 from p2psync.store.faults import DiskFull
 from p2psync.store.locations import Location
 from p2psync.store.root import Folders, Root
-from p2psync.store.scan import FRESH_NS, Changing, Fresh, Nothing, Result, Unreadable, observe
+from p2psync.store.scan import FRESH_NS, Changing, Database, Fresh, Nothing, Ready, Result, Unreadable, observe, observe_in
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
@@ -100,6 +100,7 @@ class Seeing:
         self.uncopied = False
         self.logs: set[tuple[str, ...]] = set()
         self._keep = books.vault.keeping()
+        self._tight: bool | None = None
         self._pauses: Pauses[Spot] = Pauses()
         self._writers: dict[Spot, str] = {}
         self._coarse: dict[Spot, tuple[Stamp, float]] = {}
@@ -109,6 +110,7 @@ class Seeing:
         """A batch begins, and nothing that one before it left behind counts."""
         self.logs = set()
         self._keep = self._books.vault.keeping()
+        self._tight = None
 
     def see(
         self, folders: Folders, location: Location, spot: Spot, known: Observed | None, reading: Reading, looked: Looked
@@ -150,14 +152,11 @@ class Seeing:
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
         began = monotonic()
-        seen: Result | None = self._snapshots.observe(folders, parts, known, reading.whole(self._copy_one))
-        if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
-            self.logs.add((*parts[:-1], halves_of(parts[-1])[0]))
-        if seen is None:
-            reading.clear()
-            seen = observe(folders.root, parts, known, now, reading, ready=ready)
-            if isinstance(seen, Observed) and seen is not known:
-                seen = self._doubted(spot, seen)
+        seen = observe_in(folders, parts, known, now, reading, ready)
+        if isinstance(seen, Database) or (seen is known and self._may_be_hot(folders, parts, known)):
+            seen = self._read_database(folders, parts, spot, known, reading, ready)
+        elif isinstance(seen, Observed) and seen is not known:
+            seen = self._doubted(spot, seen)
         if isinstance(seen, Changing) and not seen.unread:
             self._pauses.torn(spot, monotonic() - began, monotonic())
         return seen
@@ -176,6 +175,28 @@ class Seeing:
             del self._coarse[spot]
             return seen
         return Fresh(stamp, seen.state)
+
+    def _may_be_hot(self, folders: Folders, parts: tuple[str, ...], known: Observed) -> bool:
+        """Whether a file that did not change may be a database that did, in its log."""
+        if not isinstance(known.state, File):
+            return False
+        try:
+            return sqlitefile.hot_half(folders(parts[:-1]), parts[-1]) is not None
+        except (OSError, P2psyncError):
+            return True
+
+    def _read_database(
+        self, folders: Folders, parts: tuple[str, ...], spot: Spot, known: Observed | None, reading: Reading, ready: Ready
+    ) -> Result:
+        reading.clear()
+        seen = self._snapshots.observe(folders, parts, known, reading.whole(self._copy_one))
+        if seen is None:
+            reading.clear()
+            plain = observe(folders.root, parts, known, time_ns(), reading, ready=ready)
+            return self._doubted(spot, plain) if isinstance(plain, Observed) and plain is not known else plain
+        if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
+            self.logs.add((*parts[:-1], halves_of(parts[-1])[0]))
+        return seen
 
     def _still_written(self, root: Root, location: Location, spot: Spot) -> Attention:
         """Why a file that somebody writes is not sent."""
@@ -198,7 +219,9 @@ class Seeing:
     def _copy(self, pieces: Iterable[tuple[Chunk, bytes]]) -> None:
         """Have the vault take these; what a person saved is recorded even without."""
         with self._keeping():
-            if space.of(self._books.state).tight:
+            if self._tight is None:
+                self._tight = space.of(self._books.state).tight
+            if self._tight:
                 self.uncopied = True
                 return
             for piece in pieces:

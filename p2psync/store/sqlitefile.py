@@ -57,6 +57,11 @@ def is_database(folder: int, name: str) -> bool:
     return _beginning(folder, name, _BEGINNING).startswith(_HEADER)
 
 
+def begins(fd: int) -> bool:
+    """Whether the open file begins like an SQLite database. Raises: OSError."""
+    return os.pread(fd, len(_HEADER), 0) == _HEADER
+
+
 def look(folder: int, name: str) -> Halves | None:
     """The database ``name`` in the open ``folder`` with what belongs to it, or None when that is no SQLite database.
 

@@ -12,8 +12,8 @@ import pytest
 
 from p2psync.engine import pauses
 from p2psync.engine.settle import LONGEST, QUIET
-from p2psync.store.root import Root
-from p2psync.store.scan import Changing, Fresh, observe
+from p2psync.store.root import Folders, Root
+from p2psync.store.scan import Changing, Fresh, observe, observe_in
 from p2psync.values.content import Observed
 from tests.lan.desks import Desk, fast_place
 
@@ -80,17 +80,17 @@ def test_after_the_longest_wait_it_is_read_between_two_writes(
 def test_one_that_changes_whenever_it_is_read_is_never_sent_and_its_program_is_named(
     anna: Desk, book: Path, held_open: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = observe
+    real = observe_in
 
-    def torn(root: Root, parts: tuple[str, ...], *rest: object, **more: object) -> object:
-        if parts == ("book",) and real(root, parts, *rest, **more) != Changing(unread=True):  # type: ignore[arg-type]
+    def torn(folders: Folders, parts: tuple[str, ...], *rest: object) -> object:
+        if parts == ("book",) and real(folders, parts, *rest) != Changing(unread=True):  # type: ignore[arg-type]
             return Changing()
-        return real(root, parts, *rest, **more)  # type: ignore[arg-type]
+        return real(folders, parts, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pauses, "TORN_AGAIN", 0.001)
     monkeypatch.setattr("p2psync.store.seeing.NAMED_AFTER", 0.0)
     with monkeypatch.context() as patched, held_open(book, "r") as program:
-        patched.setattr("p2psync.store.seeing.observe", torn)
+        patched.setattr("p2psync.store.seeing.observe_in", torn)
         codes = []
         for number in range(4):
             book.write_text(f"save {number}, which is long enough")
