@@ -21,13 +21,16 @@ from p2psync.store.books import Books
 from p2psync.store.chunking import describe
 from p2psync.store.faults import reading
 from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
+from p2psync.store.keptfiles import kept_name
 from p2psync.store.locations import Location
 from p2psync.store.newcomers import Newcomers
 from p2psync.store.openfiles import OpenBy
 from p2psync.store.paths import PathView
 from p2psync.store.preparing import Preparing
+from p2psync.store.renaming import swaps
 from p2psync.store.root import FolderGone, NameTaken, Root, RootGone
 from p2psync.store.scan import Fresh, seen
+from p2psync.store.sharing import kept_of
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.space import SpaceShort
@@ -184,7 +187,16 @@ class Applying:
                 return self._outlive(job, job.view.agreed.refs if job.view.agreed else frozenset(), why, worked)
             observed = None
         expected = observed.stamp if observed else None
-        return _Ready(job, carryout.Put(job.parts, sealed, expected, self._keeper(job)), state, agreed)
+        aside = self._aside(root, observed, state)
+        keeper = self._keeper(job, state.content if aside else None)
+        return _Ready(job, carryout.Put(job.parts, sealed, expected, keeper, aside), state, agreed)
+
+    def _aside(self, root: Root, old: Observed | None, new: File) -> str | None:
+        """The name under which the old file stays until the vault has it; None when it has to be there first."""
+        if old is None or not isinstance(old.state, File) or min(old.state.content.size, new.content.size) <= VAULTED:
+            return None
+        with root.dir_fd(()) as top:
+            return kept_name(old.state.content.digest) if swaps(top) else None
 
     def _prepare(self, job: Job, root: Root, head: Head, state: File, worked: Worked) -> Sealed | None:
         try:
@@ -217,7 +229,7 @@ class Applying:
         """Remove a folder in which nothing stands but what we may have left there."""
         if carryout.remove_folder(root, parts):
             return True
-        return sweep(root, parts, set()) > 0 and carryout.remove_folder(root, parts)
+        return sweep(root, parts, kept_of(self._books)) > 0 and carryout.remove_folder(root, parts)
 
     def _outlive(self, job: Job, parents: frozenset[Ref], why: Attention, worked: Worked) -> PathView | None:
         """A folder cannot go: when shared files are in it that whoever decided so did not know of, it is recorded anew (as if nothing
@@ -230,11 +242,12 @@ class Applying:
         worked.again[job.path] = EMPTY_AGAIN
         return None
 
-    def _keeper(self, job: Job) -> carryout.Keep:
-        """Put what stands at the path into the vault before it goes; where its stamp proves nothing yet, it is read again first."""
+    def _keeper(self, job: Job, new: Content | None = None) -> carryout.Keep:
+        """Put what stands at the path into the vault before it goes, but for what it shares with ``new``, if it stays on the disk so long.
+
+        Where its stamp proves nothing yet, it is read again first.
+        """
         observed = job.view.observed
-        state = job.decision.head.state if isinstance(job.decision, Apply) else None
-        replaced_by = state.content if isinstance(state, File) else None
         content: Content | None = None
         if observed is not None and isinstance(observed.state, File):
             content = observed.state.content
@@ -244,7 +257,7 @@ class Applying:
                 try:
                     if isinstance(observed, Fresh) and describe(fd, content.size)[0] != content:
                         raise LookupError
-                    self._sources.keep(content, fd, replaced_by)
+                    self._sources.keep(content, fd, new)
                 except LookupError:
                     raise NotAsSeen(path=self._shown(job)) from None
 

@@ -55,12 +55,16 @@ class StagedGone(MandateError):
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A whole version for a path, in place of what ``expected`` tells, or of nothing. ``keep`` is given the old file first."""
+    """A whole version for a path, in place of what ``expected`` tells, or of nothing. ``keep`` is given the old file first.
+
+    ``aside``: the old file stays, under this name in the root itself, where the disk can swap names (store/keptfiles).
+    """
 
     parts: Parts
     sealed: Sealed
     expected: Stamp | None = None
     keep: Keep | None = None
+    aside: str | None = None
 
 
 def put_file(root: Root, parts: Parts, sealed: Sealed, expected: Stamp | None, keep: Keep | None = None) -> Stamp:
@@ -341,9 +345,14 @@ def _sync_folders(steps: list[_Step], folders: Folders) -> None:
 
 
 def _drop_old(step: _Step, folders: Folders) -> None:
-    if step.displaced:
-        with suppress(OSError):  # what is left is swept away another time
-            os.unlink(step.put.sealed.name, dir_fd=folders(step.put.sealed.folder))
+    if not step.displaced:
+        return
+    folder, old = folders(step.put.sealed.folder), step.put.sealed.name
+    with suppress(OSError):  # what is left is swept away another time
+        if step.put.aside is None:
+            return os.unlink(old, dir_fd=folder)
+        os.rename(old, step.put.aside, src_dir_fd=folder, dst_dir_fd=folders(()))
+        sync_folder(folders(()))
 
 
 def _open_sealed(step: _Step, folders: Folders) -> int:

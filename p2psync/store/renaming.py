@@ -7,7 +7,11 @@ Windows has the first (``MoveFileEx`` without MOVEFILE_REPLACE_EXISTING) and not
 import ctypes
 import errno
 import os
+import secrets
 import sys
+from contextlib import suppress
+
+from p2psync.values.names import PREFIX
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _rename = getattr(_libc, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
@@ -47,6 +51,21 @@ def swap(folder: int, one: str, target: int, other: str) -> bool:
         OSError: as for ``rename``; ``FileNotFoundError`` when one of the two is not there.
     """
     return _call(folder, one, target, other, _SWAP)
+
+
+def swaps(folder: int) -> bool:
+    """Whether names in the open ``folder`` can be swapped; tried with two files of ours."""
+    names = [f"{PREFIX}-{secrets.token_hex(16)}.gone" for _ in range(2)]
+    try:
+        for name in names:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        return swap(folder, names[0], folder, names[1])
+    except OSError:
+        return False
+    finally:
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
 
 
 def _stands(folder: int, name: str) -> bool:

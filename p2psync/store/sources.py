@@ -5,9 +5,11 @@ Whatever is read is compared with its digest before it counts, so that a file wh
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from p2psync.store import listings, space
 from p2psync.store.books import Books
+from p2psync.store.keptfiles import kept_with
 from p2psync.store.ledger import in_lots, marks
 from p2psync.store.locations import Location
 from p2psync.store.reading import AT_ONCE, LOOKED_UP, files_with, good, in_runs, together
@@ -21,7 +23,7 @@ VAULTED = 64 * 1024 * 1024
 
 
 class Sources:
-    """The chunks of one mandate that this machine has. ``outstanding``: something of a replaced file still stands in another only."""
+    """The chunks of one mandate that this machine has. ``outstanding``: a replaced file is kept until the vault has the rest of it."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -83,13 +85,14 @@ class Sources:
     def keep(self, content: Content, fd: int, replaced_by: Content | None = None) -> None:
         """Put into the vault what it lacks of the content of an open file, before that file is replaced.
 
-        What it shares with a large file that takes its place goes on standing there, and is left for store/sharing. Raises: LookupError.
+        What it shares with ``replaced_by``, which takes its place while the file itself is kept (store/keptfiles), is left for
+        store/sharing. Raises: LookupError.
         """
         db = self._books.ledger.read()
         listing = listings.get(db, content)
         if listing is None:
             raise LookupError("the chunk list of a recorded content is not in the ledger")
-        besides = listings.get(db, replaced_by) if replaced_by is not None and replaced_by.size > VAULTED else None
+        besides = None if replaced_by is None else listings.get(db, replaced_by)
         self.outstanding = self.outstanding or besides is not None
         with self._books.vault.keeping() as keep:
             for run in together(self.lacking(listing, besides)):
@@ -102,7 +105,11 @@ class Sources:
     def complete(self, content: Content) -> bool:
         """Whether all of ``content`` can be had from the vault or from files of this machine."""
         listing = listings.get(self._books.ledger.read(), content)
-        return listing is not None and (any(files_with(self._books, content.digest)) or self._stand(self.lacking(listing)))
+        return listing is not None and (any(self._whole(content.digest)) or self._stand(self.lacking(listing)))
+
+    def _whole(self, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:
+        """The files that were seen to hold a content, and the one that is kept of it."""
+        return chain(files_with(self._books, content), kept_with(self._books, content))
 
     def _stand(self, chunks: list[Chunk]) -> bool:
         db = self._books.ledger.read()
@@ -112,7 +119,7 @@ class Sources:
     def _from_files(self, digest: Digest) -> Iterator[bytes]:
         # A content of one chunk is that chunk; whatever is longer has another digest.
         for content, offset, size in [(digest, 0, CHUNK_MAX + 1), *listings.containing(self._books.ledger.read(), digest)]:
-            for location, parts in files_with(self._books, content):
+            for location, parts in self._whole(content):
                 data = _read(location, parts, offset, size)
                 if data is not None and content_digest(data) == digest:
                     yield data

@@ -26,6 +26,7 @@ from p2psync.store import openfiles
 from p2psync.store.durable import start_writing
 from p2psync.store.faults import writing
 from p2psync.store.holes import Filled
+from p2psync.store.keptfiles import KEPT
 from p2psync.store.reading import good, together
 from p2psync.store.root import Root, open_at, stamp_at
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
@@ -343,8 +344,8 @@ def sweep(root: Root, folder_parts: tuple[str, ...], keep: set[Digest]) -> int:
     kept = {digest.hex()[:32] for digest in keep}
     removed = 0
     for name, stamp in root.list(folder_parts):
-        staged = _STAGED.fullmatch(name)
-        if stamp.kind == "file" and ((staged and staged[1] not in kept) or GONE.fullmatch(name)):
+        ours = _STAGED.fullmatch(name) or KEPT.fullmatch(name)
+        if stamp.kind == "file" and ((ours and ours[1] not in kept) or GONE.fullmatch(name)):
             with root.dir_fd(folder_parts) as folder, writing(root.shown((*folder_parts, name))):
                 removed += _sweep_away(folder, name)
     return removed

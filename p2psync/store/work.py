@@ -13,7 +13,7 @@ from pathlib import Path
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, naming, paths, reuniting, versions
+from p2psync.store import copies, naming, paths, reuniting, sharing, versions
 from p2psync.store.ahead import ahead_of
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
@@ -43,6 +43,7 @@ class Work:
     def __init__(self, books: Books, sources: Sources, arrivals: Arrivals) -> None:
         self._books = books
         self._arrivals = arrivals
+        self._sources = sources
         self._applying = Applying(books, sources, arrivals)
         self.setbacks = Setbacks(books)
 
@@ -57,6 +58,7 @@ class Work:
         db = self._books.ledger.read()
         states = [head.state for path in self.unfinished() for head in versions.heads(db, path).all]
         wanted = {state.content.digest for state in states if isinstance(state, File) and state.content.size > VAULTED}
+        wanted |= sharing.kept_of(self._books)
         for location in self._books.locations().values():
             below = paths.below(db, location.name)
             folders = (
@@ -94,6 +96,8 @@ class Work:
         """Give each attachment a place on this disk, and let go of what was detached; returns those that were given one."""
         db = self._books.ledger.read()
         attached, placed = self._books.attachments(), self._books.locations()
+        if placed.keys() - attached.keys():
+            sharing.finish(self._books, self._sources)
         for name in placed.keys() - attached.keys():
             within = {view.path for view in paths.below(db, name)} | set(versions.live_paths(db, name))
             for path in within:

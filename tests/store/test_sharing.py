@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2psync.store import apply, listings, preparing, seeing, sharing, sources
+from p2psync.store import apply, attaching, listings, preparing, seeing, sharing, sources
 from p2psync.values.content import Content
 from p2psync.values.digest import Digest
 from tests.lan.desks import Desk
@@ -49,6 +49,55 @@ def test_what_both_versions_have_is_copied_when_there_is_time(desks: tuple[Desk,
     assert vault.has(ids(marie, old)) == ids(marie, old)
     assert marie.sources.complete(old) and not marie.sources.complete(new)
     assert list(sharing.copy(marie.books, marie.sources, old)) == []
+
+
+def test_what_is_written_over_before_it_was_copied_is_not_lost(desks: tuple[Desk, Desk]) -> None:
+    anna, marie = desks
+    old = save(anna, OLD)
+    marie.learn(anna)
+    marie.settle(anna)
+    save(anna, NEW)
+    marie.learn(anna)
+    marie.settle(anna)
+    (kept,) = marie.folder.glob(".p2psync-*.kept")
+    assert kept.read_bytes() == OLD
+    with book(marie).open("r+b") as file:  # as a program does that saves in place
+        file.write(bytes(len(NEW)))
+    marie.settle()
+    assert marie.sources.complete(old)
+    marie.restart()
+    marie.settle()
+    assert kept.exists()
+    for _ in sharing.copy(marie.books, marie.sources, old):
+        pass
+    assert marie.books.vault.has(ids(marie, old)) == ids(marie, old)
+    assert not kept.exists()
+
+
+def test_a_disk_that_cannot_swap_names_has_all_of_it_copied_first(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "swaps", lambda folder: False)
+    anna, marie = desks
+    old = save(anna, OLD)
+    for text in (OLD, NEW):
+        save(anna, text)
+        marie.learn(anna)
+        marie.settle(anna)
+    assert marie.books.vault.has(ids(marie, old)) == ids(marie, old)
+    assert not list(marie.folder.glob(".p2psync-*"))
+
+
+def test_what_is_detached_is_copied_before_it_goes(desks: tuple[Desk, Desk]) -> None:
+    anna, marie = desks
+    old = save(anna, OLD)
+    for text in (OLD, NEW):
+        save(anna, text)
+        marie.learn(anna)
+        marie.settle(anna)
+    attaching.detach(anna.books, "compta.cre", "")
+    marie.learn(anna)
+    marie.settle(anna)
+    assert marie.books.vault.has(ids(marie, old)) == ids(marie, old)
+    assert not list(marie.folder.glob(".p2psync-*"))
 
 
 def test_what_replaces_it_in_turn_keeps_what_was_still_shared(desks: tuple[Desk, Desk]) -> None:
