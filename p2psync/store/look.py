@@ -19,7 +19,7 @@ from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
 from p2psync.store.scan import Nothing, Skipped, is_unchanged, walk
-from p2psync.store.seeing import UNREADABLE_AGAIN, Reading, Seeing, noting, told
+from p2psync.store.seeing import UNREADABLE_AGAIN, Reading, Seeing, noting, why_and_do
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import File, Listing, Observed, Stamp
@@ -115,14 +115,14 @@ class Look:
 
     def _skip(self, location: Location, seen: Skipped, looked: Looked) -> None:
         code = "bad-name" if seen.by_name else "unreadable"
-        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, **told(seen.reason))
+        looked.attention["/".join((location.name.text, *seen.parts))] = self._attention(code, **why_and_do(seen.reason))
 
     def look_at_unfit(self, where: Path, fault: BadPath, looked: Looked) -> None:
         """Note something whose name cannot be shared, or that it is no longer there."""
         for location in self._books.locations().values():
             if location.path in where.parents:
                 shown = "/".join((location.name.text, *where.relative_to(location.path).parts))
-                looked.attention[shown] = self._attention("bad-name", **told(fault)) if os.path.lexists(where) else None
+                looked.attention[shown] = self._attention("bad-name", **why_and_do(fault)) if os.path.lexists(where) else None
 
     # ---- the look at single spots
 
@@ -154,7 +154,7 @@ class Look:
             self._note_absent(location, self._attention("missing-root", location=location.root), looked)
             return
         except UserError as e:
-            self._note_absent(location, self._attention("unreadable", **told(e)), looked)
+            self._note_absent(location, self._attention("unreadable", **why_and_do(e)), looked)
             return
         if location.name in self._absent:  # it is back
             self._absent.discard(location.name)
@@ -213,7 +213,7 @@ class Look:
                 view = views[parts]
                 del notes[view.path]
                 looked.todo.discard(view.path)
-                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **told(why))
+                looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **why_and_do(why))
                 looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
 
     def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:

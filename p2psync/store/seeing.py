@@ -50,7 +50,7 @@ def noting() -> Iterator[None]:
         raise NotNoted(why=e) from e
 
 
-def told(fault: object) -> dict[str, object]:
+def why_and_do(fault: object) -> dict[str, object]:
     """What is wrong and what to do, of an error's message."""
     why, do = parted(str(fault))
     return {"why": why, "do": do}
@@ -135,7 +135,7 @@ class Seeing:
         if location.single and isinstance(seen, Observed) and isinstance(seen.state, Folder):
             seen = Unreadable(f"“{escaped(str(location.path))}” is a folder now, and what is attached is a file. Put the file back there.")
         if isinstance(seen, Unreadable):
-            looked.attention[shown] = Attention("unreadable", self._books.now_ms(), told(seen.reason))
+            looked.attention[shown] = Attention("unreadable", self._books.now_ms(), why_and_do(seen.reason))
             looked.again[spot] = UNREADABLE_AGAIN
             return None
         return seen

@@ -45,7 +45,7 @@ def _facts(call: ast.Call, named: dict[str, ast.expr]) -> tuple[set[str], bool]:
     known = [named.get(arg.id, arg) if isinstance(arg, ast.Name) else arg for arg in rest]
     keys = [key for arg in known if isinstance(arg, ast.Dict) for key in arg.keys]
     facts |= {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-    if any(isinstance(arg, ast.Call) and getattr(arg.func, "id", "") == "told" for arg in rest):  # an error's message in two parts
+    if any(isinstance(arg, ast.Call) and getattr(arg.func, "id", "") == "why_and_do" for arg in rest):  # an error's message in two parts
         facts |= {"why", "do"}
     return facts, None in keys or any(isinstance(arg, ast.Name | ast.Attribute) and ast.unparse(arg).endswith("facts") for arg in known)
 
