@@ -11,7 +11,7 @@ from pathlib import Path
 
 import blake3
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyfastcdc.py import FastCDC as PlainFastCDC
 
@@ -100,6 +100,7 @@ def built(parts: list[tuple[int, int, bool]]) -> bytes:
     return b"".join(bytes(size) if plain else random.Random(seed).randbytes(size) for seed, size, plain in parts)
 
 
+@settings(deadline=None)
 @given(pieces, st.integers(0, 3_000_000))
 @example([(0, CHUNK_MAX, True)], 0)
 @example([(0, 700_000, False)] * 4, 3_000_000)
