@@ -107,14 +107,17 @@ def descriptor(fd: int, name: str) -> OpenBy | None:
     return None if complete else OpenBy("p2psync itself, which is still reading it", None, "open")
 
 
-def written(fd: int) -> bool:
-    """Whether somebody has the open file ``fd`` open for writing, also as a live mapping; False when nobody can tell.
+def written(fd: int, name: str, *, fresh: bool) -> bool:
+    """Whether somebody has the open file ``fd``, ``name`` on disk, open for writing, also as a live mapping; False when nobody can tell.
 
-    It holds up nobody: readers do not come in the way of this lease, and it is given back at once.
+    It holds up nobody: readers do not come in the way of this lease, and it is given back at once. Where there are no leases, whoever has
+    a file open that was written to just now (``fresh``) counts as who writes to it; to see that takes milliseconds.
     """
     lease = _take_lease(fd, for_reading=True)
     if lease is Lease.GRANTED:
         _give_back(fd)
+    if lease is Lease.UNKNOWN and fresh:
+        return _holder(os.fstat(fd), name)[0] is not None
     return lease is Lease.REFUSED
 
 

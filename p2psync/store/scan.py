@@ -154,8 +154,11 @@ def _read_alike(result: Result | Database) -> Result:
 
 def seen(stamp: Stamp, state: File | Folder, now_ns: int) -> Observed:
     """What reading ``state`` under this ``stamp`` at ``now_ns`` is worth: ``Observed``, or only ``Fresh``."""
-    fresh = isinstance(state, File) and abs(now_ns - stamp.mtime_ns) < FRESH_NS
-    return Fresh(stamp, state) if fresh else Observed(stamp, state)
+    return Fresh(stamp, state) if isinstance(state, File) and _is_fresh(stamp, now_ns) else Observed(stamp, state)
+
+
+def _is_fresh(stamp: Stamp, now_ns: int) -> bool:
+    return abs(now_ns - stamp.mtime_ns) < FRESH_NS
 
 
 def is_unchanged(known: Observed | None, stamp: Stamp) -> bool:
@@ -243,11 +246,12 @@ class _Eye:
             if not self.databases and sqlitefile.begins(fd):
                 return Database()
             before = stamp_of(os.fstat(fd))
-            if not self._is_ready(before, written(fd)):
+            fresh = _is_fresh(before, self.now_ns)
+            if not self._is_ready(before, written(fd, parts[-1], fresh=fresh)):
                 return Changing(unread=True)
             content, listing = describe(fd, before.size, self.sink)
             after = stamp_of(os.fstat(fd))
-            open_still = written(fd)
+            open_still = written(fd, parts[-1], fresh=fresh)
         finally:
             os.close(fd)
         if before != after or content.size != after.size or stamp_at(folder, parts[-1]) != after:

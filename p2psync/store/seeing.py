@@ -149,6 +149,8 @@ class Seeing:
             reading.large = stamp.size > VAULTED
             age = (time_ns() - stamp.mtime_ns) / 1e9
             shrunk = stamp.size * 2 < size or not stamp.size
+            if is_written and _counts_seconds(stamp):  # it may have been written to so much later
+                age = max(age - FRESH_NS / 1e9, 0.0)
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
         began = monotonic()
@@ -166,7 +168,7 @@ class Seeing:
         Then only our own clock tells whether a step has gone by since this stamp was first met.
         """
         stamp = seen.stamp
-        if stamp.kind != "file" or stamp.mtime_ns % _WHOLE_NS or stamp.ctime_ns % _WHOLE_NS:
+        if stamp.kind != "file" or not _counts_seconds(stamp):
             return seen
         met, since = self._coarse.get(spot, (None, 0.0))
         if met != stamp:
@@ -240,3 +242,8 @@ class Seeing:
             except DiskFull:
                 self._keep.discard()
                 self.uncopied = True
+
+
+def _counts_seconds(stamp: Stamp) -> bool:
+    """Whether the disk that a stamp is of may know no finer times."""
+    return not (stamp.mtime_ns % _WHOLE_NS or stamp.ctime_ns % _WHOLE_NS)

@@ -215,10 +215,24 @@ def test_what_runs_on_this_machine(forked: Callable[..., Any]) -> None:
 def test_who_writes_is_told_from_who_reads(root: Root, held_open: Holder, how: str, expected: bool) -> None:
     fd = root.open_read(("a",))
     try:
-        assert not openfiles.written(fd)
+        assert not openfiles.written(fd, "a", fresh=True)
         with held_open(root.path / "a", how):
-            assert openfiles.written(fd) == expected
-        assert not openfiles.written(fd)
+            assert openfiles.written(fd, "a", fresh=True) == expected
+        assert not openfiles.written(fd, "a", fresh=True)
+    finally:
+        os.close(fd)
+
+
+def test_without_leases_whoever_has_open_what_is_fresh_may_be_writing(
+    root: Root, held_open: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openfiles, "_take_lease", lambda fd, for_reading=False: Lease.UNKNOWN)
+    fd = root.open_read(("a",))
+    try:
+        with held_open(root.path / "a", "w"):
+            assert openfiles.written(fd, "a", fresh=True)
+            assert not openfiles.written(fd, "a", fresh=False), "looking at all processes takes too long for every old file"
+        assert not openfiles.written(fd, "a", fresh=True)
     finally:
         os.close(fd)
 

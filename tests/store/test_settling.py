@@ -64,6 +64,17 @@ def test_a_program_in_the_middle_of_a_save_is_waited_for(anna: Desk, book: Path,
     assert versions_of(anna) == 2
 
 
+def test_whole_seconds_say_little_of_the_last_write(anna: Desk, book: Path, held_open: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = time.time_ns() // 1_000_000_000 * 1_000_000_000 - 1_000_000_000
+    monkeypatch.setattr("p2psync.store.root._kept", lambda time_ns: shown)
+    with held_open(book, "w"):
+        book.write_text("save 1, of which one half")
+        assert said(anna)[0] == "still-written", "it was written to this very moment, whatever its time seems to say"
+        assert versions_of(anna) == 1
+        anna.settle()
+        assert versions_of(anna) == 2
+
+
 def test_after_the_longest_wait_it_is_read_between_two_writes(
     anna: Desk, book: Path, held_open: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
