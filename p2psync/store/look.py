@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import database_of, is_by_work
-from p2psync.store import checking, listings, paths, sqlitefile
+from p2psync.store import checking, listings, naming, paths, sqlitefile
 from p2psync.store.books import Books
 from p2psync.store.lasting import make_lasting
 from p2psync.store.ledger import LOT
@@ -246,7 +246,7 @@ class Look:
             looked.attention[spot.path.text] = self._attention("damaged-file")
             return set()
         looked.attention[shown] = looked.attention[spot.path.text] = None
-        if isinstance(seen, Nothing):
+        if isinstance(seen, Nothing) or (view.observed is None and self._is_anothers(root, location, spot, seen)):
             return self._note_nothing(location, view, spot, looked)
         if view.observed is not None and view.disk != spot.disk and root.stamp(location.parts(view.disk)) is not None:
             # Two spellings of one name, side by side: told under the one that is not the path's own, which is in order.
@@ -269,6 +269,16 @@ class Look:
     def _has_walked(self, location: Location, spot: Spot, stamp: Stamp) -> bool:
         """Whether this folder was gone through just now, and nothing came or went in it since."""
         return self._walked.get((location.name, spot.disk)) == stamp
+
+    def _is_anothers(self, root: Root, location: Location, spot: Spot, seen: Observed) -> bool:
+        """Whether the disk shows at a new spot only what stands under another name, from which it does not tell this one apart."""
+        if not spot.disk or not naming.is_shown_for(self._books.ledger.read(), spot.path, seen.stamp):
+            return False
+        try:
+            with root.dir_fd(location.parts(spot.disk)[:-1]) as folder:
+                return spot.disk[-1] not in os.listdir(folder)
+        except (OSError, P2psyncError):
+            return True  # it is looked at again when the folder can be read
 
     def _database(self, root: Root, location: Location, spot: Spot) -> Spot | None:
         """The spot of the database that what stands at ``spot`` is only a part of."""

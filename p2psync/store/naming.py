@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from p2psync.store import paths, versions
-from p2psync.values.content import Gone
+from p2psync.values.content import Gone, Stamp
 from p2psync.values.names import RelPath
 
 
@@ -61,6 +61,13 @@ def _has_better_right(db: sqlite3.Connection, other: RelPath, path: RelPath) -> 
         return True
     heads, theirs = versions.heads(db, path), versions.heads(db, other)
     return not theirs.all or not heads.all or theirs.winner.ref < heads.winner.ref
+
+
+def is_shown_for(db: sqlite3.Connection, path: RelPath, stamp: Stamp) -> bool:
+    """Whether what has this stamp is known under another name already, which a disk that ignores case shows for ``path`` as well."""
+    rows = db.execute("SELECT DISTINCT path FROM entries WHERE fold = ? AND head = 1 AND path != ?", (path.fold, path.text)).fetchall()
+    views = (paths.get(db, RelPath(other)) for (other,) in rows)
+    return any(view is not None and view.observed is not None and view.observed.stamp.inode == stamp.inode for view in views)
 
 
 def freed(db: sqlite3.Connection, gone: Iterable[RelPath]) -> set[RelPath]:

@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from p2psync.store import listings, versions
+from p2psync.store.spots import Spot
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, fast_place, fast_vanishing
+from tests.lan.desks import Desk, exchange, fast_place, fast_vanishing, tree
 from tests.sim.disk import Disk, Killed, Traits, interposed
 from tests.store.test_crash_points import trees
 
@@ -158,3 +159,31 @@ def restorable(desk):
             pieces = [desk.sources.chunk(chunk.digest) for chunk in found]
             if None not in pieces:
                 yield b"".join(piece for piece in pieces if piece is not None).decode()
+
+
+def test_a_name_that_the_disk_takes_for_another_one_is_no_file_of_its_own():
+    with fast_place() as place:
+        (place / "anna").mkdir()
+        disk = Disk(place / "anna", random.Random(1), Traits(casefold=True))
+        with interposed([disk]):
+            anna = Desk(place / "anna", "Anna").found()
+            with disk.program():
+                (anna.files / "recus").mkdir(parents=True)
+                (anna.files / "recus/b.txt").write_text("b 1")
+            anna.attach(anna.files / "recus")
+            marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+            exchange(anna, marie)
+            (marie.folder / "recus/b.txt").rename(marie.folder / "recus/B.TXT")
+            (marie.folder / "recus/B.TXT").write_text("by Marie")
+            marie.settle()
+            marie.settle()
+            with disk.program():
+                (anna.files / "recus/b.txt").write_text("by Anna, of whom Marie does not know")
+            anna.settle()
+            exchange(anna, marie)
+            looked = anna.look.look({Spot(RelPath("recus/B.TXT"), ("B.TXT",))})
+            assert not anna.work.work(looked.todo).records
+            with disk.looking():
+                assert tree(anna.files / "recus") == {"b.txt": "by Anna, of whom Marie does not know"}
+            anna.books.close()
+            marie.books.close()

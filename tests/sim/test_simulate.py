@@ -33,7 +33,9 @@ ONCE_BROKEN = {
     1113: "two names that differ only by case wait for a person, and are in agreement meanwhile",
     1191: "a file may stand where a folder was looked for",
     1329: "an error while opening one more reader of the ledger ended the daemon",
+    1817: "a disk that ignores case shows a file under a second name, which was recorded as a file of its own",
     2160: "on a disk without leases and with whole seconds, a file was read while a program was writing it",
+    20104: "of two names that differ by case one waits for a person, and so do the versions of its conflict",
 }
 """Seeds that failed once, and what was learnt of them."""
 CAUGHT_BY = {
