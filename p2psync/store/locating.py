@@ -1,5 +1,6 @@
 """Which path of a mandate a place on the disk is, and where on the disk a path is."""
 
+import unicodedata
 from pathlib import Path
 
 from p2psync.engine.ignore import halves_of, is_by_work
@@ -24,7 +25,7 @@ def locate(books: Books, where: Path) -> Spot | None:
             if where.parent == location.path.parent and where.name in halves_of(location.path.name):
                 half = Spot(location.name, ())
         elif (disk := names_below(location.path, where)) is not None:
-            if any(map(is_by_work, disk)) or disk in copies_in(books, location):
+            if any(map(is_by_work, disk)) or composed(disk) in copies_in(books, location):
                 return None
             return Spot(RelPath.from_disk(location.name.text, *disk), disk)
     return half
@@ -49,6 +50,11 @@ def spell(books: Books, path: RelPath) -> Spot:
 
 
 def copies_in(books: Books, location: Location) -> set[tuple[str, ...]]:
-    """The conflict copies that stand in an attached folder, which are no files of their own."""
+    """The conflict copies that stand in an attached folder, which are no files of their own; their names ``composed``."""
     everything = () if location.single or not copies.some(books.ledger.read()) else copies.everything(books.ledger.read())
-    return {copy.disk for copy in everything if copy.path.top == location.name.text}
+    return {composed(copy.disk) for copy in everything if copy.path.top == location.name.text}
+
+
+def composed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in one form (NFC), whichever a disk has given them."""
+    return names if all(map(str.isascii, names)) else tuple(unicodedata.normalize("NFC", name) for name in names)

@@ -14,7 +14,7 @@ from p2psync.store import checking, listings, naming, paths, sqlitefile
 from p2psync.store.books import Books
 from p2psync.store.lasting import make_lasting
 from p2psync.store.ledger import LOT
-from p2psync.store.locating import copies_in
+from p2psync.store.locating import composed, copies_in
 from p2psync.store.locations import Location
 from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
@@ -86,7 +86,7 @@ class Look:
         try:
             for seen in walk(root, below, is_by_work):
                 shown = "/".join(seen.parts)
-                if seen.parts in ours:
+                if composed(seen.parts) in ours:
                     continue
                 if isinstance(seen, Skipped):
                     self._skip(location, seen, looked)
@@ -192,7 +192,7 @@ class Look:
                 lot, queue = queue[-LOT:], queue[:-LOT]
                 self._views = paths.get_all(self._books.ledger.read(), [spot.path for spot in lot])
                 for spot in reversed(lot):
-                    if spot.disk not in ours:
+                    if composed(spot.disk) not in ours:
                         fresh = self._look_at(root, location, spot, looked, notes, lists) - done
                         done |= fresh
                         queue.extend(sorted(fresh, key=lambda spot: spot.disk, reverse=True))

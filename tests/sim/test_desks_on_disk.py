@@ -187,3 +187,30 @@ def test_a_name_that_the_disk_takes_for_another_one_is_no_file_of_its_own():
                 assert tree(anna.files / "recus") == {"b.txt": "by Anna, of whom Marie does not know"}
             anna.books.close()
             marie.books.close()
+
+
+def test_a_conflict_copy_is_known_however_the_disk_spells_it():
+    with fast_place() as place:
+        (place / "anna").mkdir()
+        disk = Disk(place / "anna", random.Random(1), Traits(nfd=True))
+        with interposed([disk]):
+            anna = Desk(place / "anna", "Anna").found()
+            with disk.program():
+                (anna.files / "recus").mkdir(parents=True)
+                (anna.files / "recus/été.txt").write_text("été 1")
+            anna.attach(anna.files / "recus")
+            marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+            exchange(anna, marie)
+            (marie.folder / "recus/été.txt").write_text("by Marie")
+            with disk.program():
+                (anna.files / "recus/été.txt").write_text("by Anna")
+            marie.settle()
+            anna.settle()
+            exchange(anna, marie)
+            exchange(anna, marie)
+            with disk.looking():
+                assert sorted(tree(anna.files / "recus").values()) == ["by Anna", "by Marie"]
+            live = versions.live_paths(anna.books.ledger.read(), RECUS)
+            assert [path.text for path in live] == ["recus/été.txt"]
+            anna.books.close()
+            marie.books.close()
