@@ -54,6 +54,7 @@ class _Failing:
     skip: int
     count: int
     only: str | None
+    where: str | None
 
 
 @dataclass(eq=False)
@@ -117,9 +118,15 @@ class Disk:
         """Be killed at the ``step``-th step from now (0: the next one), before or after it is done; None: not at all."""
         self._kill = None if step is None else (self.steps + step, after)
 
-    def fail(self, error: int, *, at: int, count: int = 1, only: str | None = None) -> None:
-        """From the ``at``-th call from now (0: the next one), ``count`` calls fail; of the kind ``only``, else of any, reading included."""
-        self._failing.append(_Failing(error, at, count, only))
+    def fail(self, error: int, *, at: int, count: int = 1, only: str | None = None, where: Path | None = None) -> None:
+        """From the ``at``-th call from now (0: the next one), ``count`` calls fail; of the kind ``only``, else of any, reading included;
+        those at the path ``where``, else anywhere.
+        """
+        self._failing.append(_Failing(error, at, count, only, None if where is None else str(where)))
+
+    def mend(self, where: Path) -> None:
+        """Calls at this path do not fail any more."""
+        self._failing = [failing for failing in self._failing if failing.where != str(where)]
 
     def full(self, yes: bool) -> None:
         """There is no room any more, or there is again."""
@@ -258,7 +265,7 @@ class Disk:
         if grows and self._is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), whole)
         for failing in list(self._failing):
-            if failing.only is not None and failing.only != kind:
+            if (failing.only is not None and failing.only != kind) or (failing.where is not None and failing.where != whole):
                 continue
             if failing.skip > 0:
                 failing.skip -= 1

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2psync.engine.ignore import is_by_work
 from p2psync.values.digest import content_digest
-from p2psync.values.entry import Act, Op
+from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
+from p2psync.values.record import Kind, Record
 from tests.sim.people import FOLDER, PLAIN, SINGLES, Known, People
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Judge:
                 raise Breach(f"I5 {self.machine.person}: the folder {name} went, which nobody deleted ({step})")
             if isinstance(after, bytes) and after not in self.known.whole:
                 raise Breach(f"I1 {self.machine.person}: {name} holds what nobody wrote, {after[:60]!r} ({step})")
+            if isinstance(after, bytes) and (name, after) not in self.known.named:
+                raise Breach(f"I9 {self.machine.person}: {name} holds what nobody saved under that name, {after[:60]!r} ({step})")
             self.by_daemon.add(name)
         self.seen = now
 
@@ -200,15 +203,33 @@ def _parents(name: str) -> list[str]:
 
 
 def conflicts(machine: Machine) -> dict[str, set[bytes]]:
-    """Of each path whose heads hold different bytes: their digests; found from the entries and what they supersede."""
+    """Of each path whose heads hold different bytes: their digests; found from all signed records and what they say to supersede."""
     mandate = machine.mandate
     assert mandate is not None
-    heads: dict[str, set[bytes]] = {}
-    for path, digest in mandate.books.ledger.read().execute(
-        "SELECT path, digest FROM entries WHERE head = 1 AND attaches = 0 AND digest IS NOT NULL"
-    ):
-        heads.setdefault(path, set()).add(bytes(digest))
-    return {path: digests for path, digests in heads.items() if len(digests) > 1}
+    view = mandate.books.journal.view()
+    if view not in _conflicts:
+        _conflicts.clear()
+        rows = mandate.books.ledger.read().execute("SELECT raw FROM records")
+        entries = [said for (raw,) in rows for said in _said(bytes(raw))]
+        over = {(parent, entry.path) for _, entry in entries for parent in entry.parents}
+        heads: dict[str, set[bytes]] = {}
+        for ref, entry in entries:
+            if (ref, entry.path) not in over and entry.content is not None:
+                heads.setdefault(entry.path.text, set()).add(bytes(entry.content.digest))
+        _conflicts[view] = {path: digests for path, digests in heads.items() if len(digests) > 1}
+    return _conflicts[view]
+
+
+_conflicts: dict[bytes, dict[str, set[bytes]]] = {}
+"""Those of the journal that was judged last, by what names it."""
+
+
+@lru_cache(20_000)
+def _said(raw: bytes) -> tuple[tuple[Ref, Entry], ...]:
+    """What one record says of paths."""
+    record = Record.parse(raw)
+    entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
+    return tuple((Ref(record.id, number), entry) for number, entry in enumerate(entries) if entry is not None and not entry.attaches)
 
 
 def copies_shown(judges: list[Judge]) -> None:
@@ -243,13 +264,16 @@ def exact_conflicts(judges: list[Judge], known: Known) -> None:
             raise Breach(f"I8 {name}: a conflict, though whoever saved last knew of all the others")
 
 
-def nothing_lost(judges: list[Judge]) -> None:
-    """I2: every version that a journal names can be had from some machine."""
+def nothing_lost(judges: list[Judge], known: Known) -> None:
+    """I2: every version that a journal names can be had from some machine; every current one, where a backup forgot what came after it."""
+    current = " AND head = 1" if known.is_restored else ""
     digests: dict[bytes, int] = {}
     for judge in judges:
         mandate = judge.machine.mandate
         assert mandate is not None
-        rows = mandate.books.ledger.read().execute("SELECT DISTINCT digest, size FROM entries WHERE digest IS NOT NULL AND size > 0")
+        rows = mandate.books.ledger.read().execute(
+            f"SELECT DISTINCT digest, size FROM entries WHERE digest IS NOT NULL AND size > 0{current}"
+        )
         digests |= {bytes(digest): size for digest, size in rows}
     held = {bytes(content_digest(content)) for judge in judges for content in judge.seen.values() if content}
     for digest in digests.keys() - held:

@@ -26,6 +26,7 @@ from p2psync.edge.caller import Caller
 from p2psync.edge.http import Reply, Request
 from p2psync.store.home import Home
 from p2psync.store.lock import HomeLock
+from p2psync.store.witness import Witness
 from p2psync.values.errors import UserError
 from tests.lan.fake_lan import PORT, Door, FakeWatcher
 from tests.sim import same
@@ -90,7 +91,7 @@ class Machine:
         state.mkdir(mode=0o700, exist_ok=True)
         assert self.door is not None
         with HomeLock(state):
-            home = Home(state, Office.now_ms, os.urandom)
+            home = Home(state, Office.now_ms, os.urandom, Witness(self.place / "witness", self.person.encode()))
             async with trio.open_nursery() as nursery:
                 self.office = Office(self._config(state), home, self.watcher, nursery)  # type: ignore[arg-type]
                 self.office.device_name = f"{self.person}-pc"

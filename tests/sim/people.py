@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ class Known:
     whole: set[bytes] = field(default_factory=lambda: {b""})
     put: dict[str, set[tuple[str, bytes]]] = field(default_factory=dict)
     """By machine: (name, content) that somebody there put under that name."""
+    named: set[tuple[str, bytes]] = field(default_factory=set)
+    """The same of all machines."""
     removed: set[str] = field(default_factory=set)
     """Names under which somebody somewhere took something away, folders included."""
     folders: set[str] = field(default_factory=set)
@@ -54,6 +56,8 @@ class Known:
     versions: dict[str, list[Version]] = field(default_factory=dict)
     """Of each plain name: all versions, in the order in which they were made."""
     counter: int = 0
+    is_restored: bool = False
+    """Somebody restored a backup."""
 
     def fresh(self, chance: random.Random) -> bytes:
         """A content that a program may write."""
@@ -67,6 +71,15 @@ class Known:
 
     def note_put(self, machine: str, name: str, content: bytes) -> None:
         self.put.setdefault(machine, set()).add((name, content))
+        self.named.add((name, content))
+
+    def note_restored(self, machine: str, before: Mapping[str, bytes | None], after: Mapping[str, bytes | None]) -> None:
+        """Somebody restored a backup at a machine: what stands there now is as they want it, and versions may be known to nobody."""
+        self.is_restored = True
+        self.removed |= before.keys() - after.keys()
+        for name, content in after.items():
+            if content is not None:
+                self.note_put(machine, name, content)
 
     def note_saved(self, name: str, before: bytes | None, after: bytes) -> None:
         """A plain file was saved by somebody who saw ``before``."""

@@ -102,7 +102,31 @@ def draw(seed: int) -> Schedule:
         )
         for _ in range(chance.choice([8, 15, 25, 40]))
     )
-    return Schedule(seed, machines, traits, skews, chance.random() < 0.5, steps)
+    slow = chance.random() < 0.5
+    if seed % EACH == 3:
+        steps = _with_backup(steps, machines, chance)
+    elif seed % EACH == 1:
+        steps = _with_unreadable(steps, machines, chance)
+    return Schedule(seed, machines, traits, skews, slow, steps)
+
+
+EACH = 4
+"""In one of so many runs somebody restores an old backup, and in one a file cannot be read for a while."""
+
+
+def _with_backup(steps: tuple[Step, ...], machines: int, chance: random.Random) -> tuple[Step, ...]:
+    """The same steps, with a backup that somebody makes of one machine and restores there later."""
+    taken, who = chance.randrange(len(steps)), chance.randrange(machines)
+    restored = chance.randint(taken, len(steps))
+    kind = chance.choice(["restore_state", "restore_files", "restore_both"])
+    gaps, seeds = [chance.choice([0.0, 2.0, 15.0]) for _ in range(2)], [chance.randrange(1 << 30) for _ in range(2)]
+    made = Step(gaps[0], "back_up", who, seeds[0])
+    return (*steps[:taken], made, *steps[taken:restored], Step(gaps[1], kind, who, seeds[1]), *steps[restored:])
+
+
+def _with_unreadable(steps: tuple[Step, ...], machines: int, chance: random.Random) -> tuple[Step, ...]:
+    at = chance.randrange(len(steps))
+    return (*steps[:at], Step(2.0, "unreadable", chance.randrange(machines), chance.randrange(1 << 30)), *steps[at:])
 
 
 _CALM = {"save", "save_plain", "save_single", "save_slowly", "keep_open", "part", "mend", "reset", "resolve", "pause", "clock", "stop"}

@@ -20,6 +20,7 @@ from p2psync.daemon import office as office_module
 from p2psync.daemon.mandate import Mandate
 from tests.lan.fake_lan import interface
 from tests.sim import judge, same
+from tests.sim.backup import Backup
 from tests.sim.disk import interposed
 from tests.sim.judge import Breach, Judge
 from tests.sim.machine import RESTART_S, Machine
@@ -67,6 +68,7 @@ class World:
         self.errors: list[str] = []
         self.breaches: list[Breach] = []
         self._crashed: set[Machine] = set()
+        self._backups: dict[Machine, Backup] = {}
         self._planned: dict[Machine, tuple[int, Step]] = {}
         self._going = True
         self._in_step = False
@@ -295,6 +297,19 @@ class World:
         error = chance.choice([errno.EIO, errno.EACCES, errno.ENOSPC])
         machine.disk.fail(error, at=chance.randrange(40), count=chance.choice([1, 1, 3, 20]))
 
+    async def _unreadable(self, machine: Machine, chance: random.Random) -> None:
+        """One file cannot be read for a while: its sectors are bad, or its permissions."""
+        name = chance.choice([*SINGLES, *(f"{FOLDER}/{name}" for name in (*PLAIN, *WILD))])
+        where = self.people[self.machines.index(machine)].where(name)
+        if where is None:
+            return
+        self.known.inexact |= PLAIN_NAMES
+        machine.disk.fail(chance.choice([errno.EIO, errno.EACCES]), at=0, count=1_000_000, where=where)
+        machine.hear(where, "touched")
+        machine.watcher.doubt(machine.place)
+        await trio.sleep(chance.choice([5, 40]))
+        machine.disk.mend(where)
+
     async def _full(self, machine: Machine, chance: random.Random) -> None:
         self.known.inexact |= PLAIN_NAMES  # what could not be recorded was seen by nobody
         machine.disk.full(True)
@@ -311,6 +326,35 @@ class World:
         await trio.sleep(chance.choice([1, 10, 100]))
         machine.disk.mount(where)
         machine.watcher.doubt(where)
+
+    async def _back_up(self, machine: Machine, chance: random.Random) -> None:
+        if not machine.disk.away and not self.people[self.machines.index(machine)].open:
+            with machine.disk.looking():
+                self._backups[machine] = machine.disk.copy()
+
+    async def _restore_state(self, machine: Machine, chance: random.Random) -> None:
+        await self._restore(machine, "state")
+
+    async def _restore_files(self, machine: Machine, chance: random.Random) -> None:
+        await self._restore(machine, "files", "mandates")
+
+    async def _restore_both(self, machine: Machine, chance: random.Random) -> None:
+        await self._restore(machine, "state", "files", "mandates")
+
+    async def _restore(self, machine: Machine, *folders: str) -> None:
+        """Whoever looks after the machine puts back what it held when the backup was made; only its witness stays as it is."""
+        people, judged = self.people[self.machines.index(machine)], self.judges[self.machines.index(machine)]
+        if machine not in self._backups or machine.disk.away or people.open or not machine.started.is_set():
+            return
+        await machine.stop()
+        await trio.sleep(RESTART_S / 2)
+        before = judged.tree()
+        for folder in folders:
+            machine.disk.restore(self._backups[machine], only=folder)
+        judged.by_people()
+        after = [machine.disk.tree(str(place), top) for top, place in people.places.items()]  # conflict copies as well
+        self.known.note_restored(machine.person, before, {name: content for found in after for name, content in found.items()})
+        self.known.inexact |= PLAIN_NAMES
 
     async def _deaf(self, machine: Machine, chance: random.Random) -> None:
         machine.deaf = not machine.deaf
@@ -356,7 +400,7 @@ class World:
         judge.agreement(self.judges)
         judge.copies_shown(self.judges)
         judge.exact_conflicts(self.judges, self.known)
-        judge.nothing_lost(self.judges)
+        judge.nothing_lost(self.judges, self.known)
         judge.recorded_by_nobody(self.judges, self.known)
         await self._silence()
 
@@ -415,6 +459,9 @@ class World:
             if "refused" in status:
                 continue
             judge.answers(status, machine.person)
+            if any(problem["code"] == "this-machine-twice" for problem in status["problems"]):
+                asked = True
+                await machine.ask("POST", "/v1/confirm", mandate=MANDATE, name="machine")
             for attachment in status["mandates"][0]["attachments"] if status["mandates"] else []:
                 if attachment["state"] == "halted":
                     asked = True
