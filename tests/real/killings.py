@@ -407,7 +407,6 @@ def counted(scenario: Scenario, pair: Pair, turn: int = 1) -> list[Step]:
     scenario.prepare(pair, turn)
     pair.victim.steps.begin()
     scenario.act(pair, turn)
-    time.sleep(0.1)
     until("it is over", pair.is_over)
     steps = pair.victim.steps.end()
     if scenario.attached:

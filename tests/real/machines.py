@@ -92,7 +92,7 @@ class Machine(Desk):
 
     # ---- what is waited for
 
-    def holds(self, path: Path, data: bytes, limit_s: float = 15.0) -> None:
+    def holds(self, path: Path, data: bytes, limit_s: float = 30.0) -> None:
         """Wait until exactly this stands at ``path``."""
         self.until(f"{path.name} is the expected version", lambda: path.is_file() and path.read_bytes() == data, limit_s)
 
@@ -102,7 +102,7 @@ class Machine(Desk):
     def has_below(self, folder: Path, files: dict[str, bytes]) -> None:
         self.until(f"{folder.name} holds the expected {len(files)} files", lambda: files_below(folder) == files)
 
-    def shows(self, name: str, state: str | None, limit_s: float = 15.0) -> None:
+    def shows(self, name: str, state: str | None, limit_s: float = 30.0) -> None:
         """Wait until the status says this of an attachment; None: that it is not attached."""
         self.until(f"{name} is {state or 'not attached'}", lambda: self.attached(name).get("state") == state, limit_s)
 

@@ -76,7 +76,10 @@ def told(desk: Machine, name: str, *words: str) -> dict[str, object]:
 
 
 def problem(desk: Machine, *words: str) -> None:
-    desk.until(f"a problem says {words}", lambda: any(all(w in p["message"] for w in words) for p in desk.status()["problems"]))
+    def holds() -> bool:
+        return any(all(word in f"{p['message']} {p['action']}" for word in words) for p in desk.status()["problems"])
+
+    desk.until(f"a problem says {words}", holds)
 
 
 # ---- full
@@ -111,7 +114,7 @@ def test_the_disk_with_the_home_is_full(pair: Pair, mounts: Mounts, whose: str) 
         watching.always("compta.cre", "recus/first")
         save(pair.anna.folder / "compta.cre", content(1, BIG))
         problem(desk, str(desk.state), "full")
-        assert desk.alive and "full" in desk.does("status")
+        assert desk.alive and "full" in desk.says("status").out
         assert (pair.bruno.folder / "compta.cre").read_bytes() == content(0)
         ballast.unlink()
         goes_on(pair, desk)

@@ -99,13 +99,16 @@ class Watching:
         """Look no more; harmless when done twice."""
         self._stop.set()
         self._thread.join()
+        if not self.reads and any(files_below(self._folder)):
+            self.faults.add("nobody looked")
 
     def _watch(self) -> None:
         while not self._stop.wait(0.004 * PATIENCE):
             steady = self._steady
-            for path in self._folder.rglob("*"):
-                if not path.name.startswith((".p2psync", "~")):
-                    self._read(path)
+            for folder, _, names in os.walk(self._folder):  # which takes folders that go meanwhile for empty
+                for name in names:
+                    if not name.startswith((".p2psync", "~")):
+                        self._read(Path(folder, name))
             for name in steady & self._steady:
                 if not (self._folder / name).exists():
                     self.faults.add(f"“{name}” was not there")
@@ -213,10 +216,10 @@ class Pair:
         return next(step for step in self.victim.steps.end() if step.number == at)
 
     def is_over(self) -> bool:
-        """Whether nobody has anything to do, or to tell the other, and that for a moment."""
+        """Whether it has begun, and nobody has anything to do, or to tell the other, and that for a moment."""
         with suppress(OSError, http.client.HTTPException):
-            before, deadline = self.victim.steps.count, time.monotonic() + QUIET_S
-            while self.victim.alive and self.victim.steps.count == before and self._idle():
+            before, deadline = self.victim.steps.count, time.monotonic() + QUIET_S * PATIENCE
+            while before and self.victim.alive and self.victim.steps.count == before and self._idle():
                 if time.monotonic() > deadline:
                     return True
                 time.sleep(0.02 * PATIENCE)

@@ -34,7 +34,7 @@ class Said(NamedTuple):
     err: str
 
 
-def until(what: str, holds: Callable[[], Any], limit_s: float = 15.0, explain: Callable[[], str] = lambda: "") -> Any:
+def until(what: str, holds: Callable[[], Any], limit_s: float = 30.0, explain: Callable[[], str] = lambda: "") -> Any:
     """What ``holds`` returns, as soon as it is something; fails, in words, after ``limit_s``."""
     limit_s *= PATIENCE
     deadline = time.monotonic() + limit_s
@@ -134,7 +134,7 @@ class Desk:
         )
         return said.out + said.err
 
-    def until(self, what: str, holds: Callable[[], Any], limit_s: float = 15.0) -> Any:
+    def until(self, what: str, holds: Callable[[], Any], limit_s: float = 30.0) -> Any:
         return until(
             f"{self.person}: {what}", holds, limit_s, lambda: json.dumps(self.status(), indent=1, ensure_ascii=False) + self.log()[-3000:]
         )
