@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from p2psync.daemon.recalling import recall
-from p2psync.engine.attention import Attention
-from p2psync.store import checking
+from p2psync.engine.attention import Attention, ready
+from p2psync.store import checking, versions
 from p2psync.store.checking import Stopped
+from p2psync.store.copies import Copy
 from p2psync.store.paths import PathView
 from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Spot
@@ -111,7 +112,7 @@ class Verifying:
 
     async def _verify(self, mandate: "Mandate") -> None:
         before = len(self.findings)
-        for phase in (self._check_records, self._check_chunks, self._check_files):
+        for phase in (self._check_records, self._check_chunks, self._check_files, self._check_copies):
             try:
                 await phase(mandate)
             except P2psyncError as trouble:
@@ -210,6 +211,30 @@ class Verifying:
             there = " The good version is fetched when you do." if online else " No other machine is online to fetch it from."
         action = f"{why.action(**known)} {why.commands(**known)[0]}"
         self._found(mandate, "file", view.path.text, None, f"{why.reason(**known)}{there}", action, mended=False)
+
+    async def _check_copies(self, mandate: "Mandate") -> None:
+        for copy in await mandate.in_thread(partial(checking.beside, mandate.books)):
+            await self._check_copy(mandate, copy)
+
+    async def _check_copy(self, mandate: "Mandate", copy: Copy) -> None:
+        try:
+            another = await mandate.in_thread(partial(checking.is_another, mandate.books, copy, lambda: self._stopped))
+        except Stopped:
+            return
+        self.files += another is not None
+        if not another:
+            return
+        books = mandate.books
+        version = await mandate.in_thread(lambda: versions.version_of(books.ledger.read(), copy.ref))
+        place = books.locations()[RelPath(copy.path.top)].root.joinpath(*copy.disk)
+        name = escaped(copy.path.text)
+        said = (
+            f"“{escaped(str(place))}” no longer holds the other version of “{name}”, {version.short} by {mandate.person(version.device)}:"
+            " somebody worked on it, or the disk has damaged it. That version is in the history."
+        )
+        (command,) = ready(("p2psync history {mandate} {path}",), {"mandate": books.name, "path": copy.path})
+        action = f"If nobody worked on it, check the disk, and choose by the history: {command}"
+        self._found(mandate, "copy", copy.path.text, version.short, said, action, mended=False)
 
     def _is_stopped(self, mandate: "Mandate", view: PathView) -> Callable[[], bool]:
         """Whether the reading of a file is to end: with the daemon, or because a newer version waits for a file that we have open."""

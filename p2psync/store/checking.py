@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
 
-from p2psync.store import listings, paths, versions
+from p2psync.store import copies, listings, paths, versions
 from p2psync.store.books import Books
 from p2psync.store.chunking import describe
+from p2psync.store.copies import Copy
 from p2psync.store.faults import database
 from p2psync.store.paths import PathView
 from p2psync.store.root import Root, stamp_of
@@ -166,6 +167,40 @@ def is_damaged(books: Books, view: PathView, stopped: Callable[[], bool]) -> boo
         if isinstance(view.observed, Fresh):  # read so soon after it was written that it may have been written to once more
             return None
         return True if stamp_of(os.fstat(fd)) == view.observed.stamp and paths.get(books.ledger.read(), view.path) == view else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def beside(books: Books) -> list[Copy]:
+    """The conflict copies on this disk."""
+    return copies.everything(books.ledger.read())
+
+
+def is_another(books: Books, copy: Copy, stopped: Callable[[], bool]) -> bool | None:
+    """Whether a conflict copy holds something else than its version.
+
+    None when that cannot be said: it cannot be read, or is gone, and then it is made anew.
+
+    Raises:
+        Stopped: ``stopped`` said so while it was read.
+    """
+    location = books.locations().get(RelPath(copy.path.top))
+    entry = versions.entry(books.ledger.read(), copy.ref)
+    if location is None or entry is None or entry.content is None:
+        return None
+
+    def look_up(_: Chunk, __: bytes) -> None:
+        if stopped():
+            raise Stopped
+
+    try:
+        fd = Root(location.root).open_read(copy.disk)
+    except (OSError, P2psyncError):
+        return None
+    try:
+        return describe(fd, entry.content.size, look_up)[0] != entry.content
     except OSError:
         return None
     finally:

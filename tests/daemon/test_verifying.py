@@ -246,3 +246,24 @@ async def test_a_newer_version_that_waits_for_a_file_ends_the_reading_of_it(lan:
         anna.mandate().attention["a.cre"] = Attention("open-here", 0)
         told = await verify(anna)
         assert (told["files"], told["findings"]) == (0, [])
+
+
+async def test_a_conflict_copy_that_holds_something_else_is_named(lan: Lan, autojump_clock: MockClock) -> None:
+    anna, bruno = await _office(lan, [])
+    async with anna.on():
+        async with bruno.on():
+            await _save(anna, bruno, ["one"])
+        bruno.write(HERE, "by Bruno")
+        anna.write("files/a.cre", "by Anna")
+        await until(lambda: anna.mandate().idle)
+        async with bruno.on():
+            await until(lambda: list((anna.place / "files").glob("a (Bruno*.cre")))
+            await until(lambda: anna.mandate().idle)
+            assert (await verify(anna))["findings"] == []
+            (copy,) = (anna.place / "files").glob("a (Bruno*.cre")
+            assert copy.read_text() == "by Bruno"
+            copy.write_text("by a bad disk")
+            (found,) = (await verify(anna))["findings"]
+    assert (found["kind"], found["name"], found["mended"]) == ("copy", "a.cre", False)
+    assert str(copy) in found["message"] and "by Bruno: somebody worked on it, or the disk" in found["message"]
+    assert copy.read_text() == "by a bad disk"
