@@ -38,6 +38,7 @@ from p2psync.store.scan import observe
 from p2psync.store.staging import Sealed, Staging, sweep
 from p2psync.values.content import Observed, Stamp
 from p2psync.values.errors import BadName
+from tests.visitor import let_in
 
 from .conftest import NOBODY, Holder, read_only
 
@@ -461,8 +462,7 @@ def test_a_read_only_disk(small_disk: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_written_into(root: Root, book: Path, forked: Callable[..., Any]) -> None:
-    for folder in (*list(root.path.parents)[:3], root.path):
-        folder.chmod(0o755)
+    let_in(root.path)
     book.chmod(0o644)
     expected = stamp(root, "book")
 

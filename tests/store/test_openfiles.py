@@ -17,6 +17,7 @@ import pytest
 from p2psync.store import openfiles
 from p2psync.store.openfiles import Lease, OpenBy, descriptor, held, is_open
 from p2psync.store.root import LinkInTheWay, NoPlainFile, Root
+from tests.visitor import let_in
 
 from .conftest import NOBODY, Holder
 
@@ -28,11 +29,6 @@ def root(tmp_path: Path) -> Root:
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "a").write_text("book")
     return Root(tmp_path / "books")
-
-
-def open_to_all(root: Root) -> None:
-    for folder in (root.path, *list(root.path.parents)[:3]):
-        folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("how", ["r", "w", "m"])
@@ -82,7 +78,7 @@ def test_we_ourselves_do_not_count(root: Root, held_open: Holder) -> None:
 
 
 def test_while_it_is_unclear_whether_it_is_only_we_it_counts_as_open(root: Root, forked: Callable[..., Any]) -> None:
-    open_to_all(root)
+    let_in(root.path)
     os.chown(root.path / "a", NOBODY, NOBODY)
 
     def look() -> Any:
@@ -100,7 +96,7 @@ def test_while_it_is_unclear_whether_it_is_only_we_it_counts_as_open(root: Root,
 def test_another_users_file_is_open_when_it_can_be_seen_and_otherwise_unknown(
     root: Root, forked: Callable[..., Any], held_open: Holder
 ) -> None:
-    open_to_all(root)
+    let_in(root.path)
     with held_open(root.path / "a"):
         assert forked(lambda: is_open(Root(root.path), ("a",)), uid=NOBODY) is None
 

@@ -18,6 +18,7 @@ from p2psync.store.root import FolderGone, Root, RootGone
 from p2psync.store.scan import Changing, Found, Fresh, Nothing, Skipped, Unreadable, observe, observe_many, walk
 from p2psync.values.content import Chunk, File, Folder, Observed
 from p2psync.values.digest import content_digest
+from tests.visitor import let_in
 
 from .conftest import NOBODY
 
@@ -163,9 +164,8 @@ def test_the_sink_gets_the_chunks_and_the_list_comes_once_it_is_sure(root: Root)
     assert content.listing == listing.digest
 
 
-def test_what_cannot_be_seen_is_not_nothing(root: Root, forked: Callable[..., Any], tmp_path: Path) -> None:
-    for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path, root.path):
-        folder.chmod(0o755)
+def test_what_cannot_be_seen_is_not_nothing(root: Root, forked: Callable[..., Any]) -> None:
+    let_in(root.path)
     (root.path / "a").write_text("private")
     (root.path / "a").chmod(0o600)
     (root.path / "shut").mkdir(mode=0o700)

@@ -26,6 +26,7 @@ from p2psync.values.armour import armoured, bared
 from p2psync.values.content import Chunk
 from tests.office import Office
 from tests.story.desks import P2PSYNC, Desk, run, until
+from tests.visitor import let_in
 
 ROOT = sys.platform == "linux" and os.geteuid() == 0 and all(map(shutil.which, ("mount", "setpriv")))
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
@@ -534,30 +535,23 @@ def test_without_a_daemon_every_command_says_how_to_start_one(tmp_path: Path, wo
 
 @needs_root
 def test_whoever_may_not_open_the_socket_is_told_whom_to_ask(story: Story) -> None:
-    way = [story.top, *story.top.parents, story.anna.place]
-    modes = {place: place.stat().st_mode & 0o7777 for place in way if place.is_relative_to("/tmp") and place != Path("/tmp")}
-    for place, mode in modes.items():
-        place.chmod(mode | 0o055)
-    try:
-        words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", sys.executable, "-c",
-                 "import socket, sys\ntry: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)", str(story.anna.socket)]  # fmt: skip  # noqa: E501
-        if subprocess.run(words, check=False, capture_output=True).returncode != 13:
-            pytest.skip("nobody cannot run python here")
-        client = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *P2PSYNC, "status", "--socket", str(story.anna.socket)]
-        done = subprocess.run(
-            client,
-            check=False,
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": os.pathsep.join(sys.path), "LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
-        )
-        if "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr:
-            pytest.skip("nobody may not read the program here")
-        assert done.returncode == 1
-        check_sentence(done.stderr, ["may not use", "add you to the group"])
-    finally:
-        for place, mode in modes.items():
-            place.chmod(mode)
+    let_in(story.anna.place)
+    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", sys.executable, "-c",
+             "import socket, sys\ntry: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)", str(story.anna.socket)]  # fmt: skip  # noqa: E501
+    if subprocess.run(words, check=False, capture_output=True).returncode != 13:
+        pytest.skip("nobody cannot run python here")
+    client = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *P2PSYNC, "status", "--socket", str(story.anna.socket)]
+    done = subprocess.run(
+        client,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+    )
+    if "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("nobody may not read the program here")
+    assert done.returncode == 1
+    check_sentence(done.stderr, ["may not use", "add you to the group"])
 
 
 def daemon(home: Path, *options: str) -> tuple[int, str]:
