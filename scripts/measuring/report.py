@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -31,11 +32,20 @@ class Report:
         for name, values in figures.items():
             self.samples.setdefault(name, {}).setdefault(program, []).extend(round(float(value), 6) for value in values)
 
+    def take_in(self, path: Path) -> None:
+        """Add what an earlier measurement wrote, as if it had been measured now."""
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        self.about["programs"] = {**earlier["programs"], **self.about["programs"]}
+        self.failures += earlier["failures"]
+        for figure, row in earlier["samples"].items():
+            for program, values in row.items():
+                self.add(program, {figure: values})
+
     def table(self) -> str:
         """Every figure with its median, least and greatest sample, a column for each program; the machine's limits at the end."""
         programs = [name for name in self.about["programs"] if any(name in row for row in self.samples.values())]
         lines = [f"{'median (least-greatest)':{WIDTH}}" + "".join(f"{name:>23}" for name in programs)]
-        for figure in sorted(self.samples):
+        for figure in sorted(self.samples, key=_in_order):
             row = self.samples[figure]
             if MACHINE not in row:
                 lines.append(f"{figure:{WIDTH}}" + "".join(f"{spread(row.get(name, [])):>23}" for name in programs))
@@ -57,6 +67,12 @@ def spread(values: Sequence[float]) -> str:
         return "-"
     middle = short(statistics.median(values))
     return middle if max(values) == min(values) else f"{middle} ({short(min(values))}-{short(max(values))})"
+
+
+def _in_order(figure: str) -> tuple[int, str]:
+    """W2 before W10, and what has no number at the end."""
+    number = re.match(r"W(\d+)", figure)
+    return (int(number[1]) if number else 1000, figure)
 
 
 def p99(values: Sequence[float]) -> float:

@@ -36,28 +36,31 @@ class Onlooker:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait()
         self._reader.join()
+        self._process.communicate()
         while not self._seen.empty():
-            self._judge(self._seen.get()[1])
+            self.take()
 
     def wait_for(self, data: bytes) -> float | None:
         """The instant (time.monotonic()) at which `data` stood there as a whole; None when it has not after a long wait."""
         wanted = hashlib.sha1(data).hexdigest()
         self.known.add(wanted)
-        while True:
-            try:
-                when, what = self._seen.get(timeout=PATIENCE_S)
-            except queue.Empty:
-                return None
+        while (seen := self.take()) is not None:
+            when, what = seen
             if what == wanted:
                 return when
-            self._judge(what)
+        return None
 
-    def _judge(self, what: str) -> None:
+    def take(self) -> tuple[float, str] | None:
+        """The next thing that was seen there, and when: a digest or "absent"; None when nothing new is seen for a long time."""
+        try:
+            when, what = self._seen.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            return None
         if len(self.known) > 1:  # before the first version was there, absence is what is expected
             self.absent += what == "absent"
             self.torn += what != "absent" and what not in self.known
+        return when, what
 
     def _read(self) -> None:
         assert self._process.stdout is not None
