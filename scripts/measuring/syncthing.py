@@ -51,8 +51,11 @@ class Syncthing(Peer):
     def open(self) -> list[Path]:
         ids = [self._make_key(desk) for desk in self.desks]
         folders = [self.place(desk) / "books" for desk in self.desks]
-        for desk, folder in zip(self.desks, folders, strict=True):
+        for folder in folders:
             (folder / ".stfolder").mkdir(parents=True)
+        # Before the first scan: what is saved between that and the beginning of the watch would be seen an hour later.
+        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
+        for desk, folder in zip(self.desks, folders, strict=True):
             text = CONFIG.format(
                 folder=folder,
                 watching=self.watching,
@@ -65,7 +68,6 @@ class Syncthing(Peer):
             (self.place(desk) / "state" / "config.xml").write_text(text, encoding="utf-8")
             self.start(desk)
         until(lambda: all(self.connected(desk) for desk in self.desks), 90, "syncthing is connected", 0.05)
-        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
         until(lambda: all((folder / "README.txt").exists() for folder in folders), 60, "syncthing brings the first file", 0.05)
         self.settle()
         return folders
