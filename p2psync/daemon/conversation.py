@@ -90,6 +90,8 @@ class Conversation:
         for digest, data in ahead.chunks.items():
             self.peer.say(m.Chunk(self.handle, digest, data))
             self.mandate.bytes_out += len(data)
+        for listing, change in ahead.changes.items() if self.peer.features & m.LISTING_CHANGES else ():
+            self.peer.say(m.ListingChange(self.handle, listing, change.known, change.before, change.after, change.between))
 
     def catch_up(self) -> None:
         """What waited to be sent was taken: tell what there is, if news was held back."""
@@ -163,7 +165,6 @@ class Conversation:
 
     async def heard(self, message: object) -> None:
         """Take one message about this mandate."""
-        fetcher = self.mandate.fetcher
         match message:
             case m.Heads():
                 self._compare(message)
@@ -173,20 +174,28 @@ class Conversation:
                 await self._take(message.records)
             case m.WantChunks():
                 self.peer.serve_content(lambda: self._serve_chunks(message))
-            case m.Chunk():
-                await fetcher.chunk(self, message.id, message.data)
-            case m.NoChunk():
-                fetcher.no_chunk(self, message.id)
             case m.WantListing():
                 self.peer.serve_content(lambda: self._serve_listing(message))
-            case m.Listing():
-                await fetcher.page(self, message)
-            case m.NoListing():
-                fetcher.no_listing(self, message.listing)
             case m.Held():
                 self._take_held(message)
             case m.Whereabouts():
                 self.peer.heard_of(self.mandate, message)
+            case _:
+                await self._take_content(message)
+
+    async def _take_content(self, message: object) -> None:
+        fetcher = self.mandate.fetcher
+        match message:
+            case m.Chunk():
+                await fetcher.chunk(self, message.id, message.data)
+            case m.NoChunk():
+                fetcher.no_chunk(self, message.id)
+            case m.Listing():
+                await fetcher.page(self, message)
+            case m.NoListing():
+                fetcher.no_listing(self, message.listing)
+            case m.ListingChange():
+                await fetcher.change(message)
 
     def _compare(self, heads: m.Heads) -> None:
         """The peer's heads: ask for what we lack; one that compares again and lacks something is told ours, not too often."""

@@ -17,11 +17,13 @@ from p2psync.store.jobs import Want
 from p2psync.values.content import Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import Malformed, UserError
+from p2psync.values.listingchange import ListingChange as Change
 from p2psync.values.names import RelPath
 
 if TYPE_CHECKING:
     from p2psync.daemon.conversation import Conversation
     from p2psync.engine.messages import Listing as ListingPage
+    from p2psync.engine.messages import ListingChange
 
 _BUFFER = 16 * 1024 * 1024
 """Bytes that may have arrived and not be written; then the links wait."""
@@ -277,6 +279,12 @@ class Fetcher:
             raise
         self.ask(conversation)
         conversation.peer.turns.answered()
+
+    async def change(self, told: "ListingChange") -> None:
+        """What has changed in a chunk list was told, unasked; of use only while the list is not asked for."""
+        if told.listing not in self._listed:
+            change = Change(told.known, told.before, told.after, told.data)
+            await trio.to_thread.run_sync(self._deposit.changed_listing, told.listing, change)
 
     async def _take_listing(self, content: Content, packed: bytes) -> None:
         def work() -> None:

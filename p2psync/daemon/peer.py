@@ -71,6 +71,8 @@ class Peer:
         self.conversations: dict[MandateId, Conversation] = {}
         self.turns = Turns(self)
         self._office = office
+        self.features = 0
+        """What the other side understands beyond the first protocol."""
         self._known = self._greeted = self._placed = self._blamed = False
         self._asked: set[MandateId] = set()
         self._proved: set[MandateId] = set()
@@ -218,7 +220,8 @@ class Peer:
     def _say_hello(self) -> None:
         tokens = [self._token(mandate, self.link.initiator) for mandate in self._office.shared_mandates()][: m.MAX_LOGS]
         tokens += [self._office.nonce(16) for _ in range(-len(tokens) % _PADDED)]
-        self.say(m.Hello(m.PROTOCOL, m.PROTOCOL, 0, self._office.now_ms(), b"".join(sorted(tokens)), f"p2psync {__version__}"[:32]))
+        now, software = self._office.now_ms(), f"p2psync {__version__}"[:32]
+        self.say(m.Hello(m.PROTOCOL, m.PROTOCOL, m.LISTING_CHANGES, now, b"".join(sorted(tokens)), software))
 
     def _token(self, mandate: "Mandate", initiator: bool) -> bytes:
         return blake2b(self.link.channel + bytes([not initiator]), b"p2psync1-session", key=mandate.group_keys().session, size=16)
@@ -265,7 +268,7 @@ class Peer:
         match message:
             case m.Hello():
                 self.clock_off_ms = message.now_ms - self._office.now_ms()
-                self._greeted = True
+                self._greeted, self.features = True, message.features
                 self._begin()
             case m.Who():
                 self._introduce(message)

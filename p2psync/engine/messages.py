@@ -13,10 +13,13 @@ from p2psync.engine.shapes import blob, exactly, group, many, secret, struct, un
 from p2psync.values.digest import Digest
 from p2psync.values.errors import Malformed
 from p2psync.values.keys import Secret
+from p2psync.values.listingchange import MOST as LISTING_CHANGE
 from p2psync.values.names import DeviceId, MandateId, RecordId
 from p2psync.values.record import MAX_RECORD
 
 PROTOCOL = 1
+LISTING_CHANGES = 1
+"""Feature bit: understands ListingChange."""
 MAX_UNPROVEN = 64 * 1024
 """Bytes of what a stranger behind a right gate may say about itself."""
 MAX_CHUNK_DATA, LISTING_PAGE = 1024 * 1024, 256 * 1024
@@ -294,6 +297,21 @@ class NoListing(Message):
 
     handle: Handle
     listing: ListingId
+
+
+@message(34)
+class ListingChange(Message):
+    """The chunk list ``listing`` begins with ``before`` chunks of the list ``known``, ends with ``after`` of them, and between is ``data``.
+
+    Only to a side whose Hello says that it understands it.
+    """
+
+    handle: Handle
+    listing: ListingId
+    known: ListingId
+    before: Annotated[int, unsigned(32)]
+    after: Annotated[int, unsigned(32)]
+    data: Annotated[bytes, blob(LISTING_CHANGE)]
 
 
 BULK = (Chunk, Listing)

@@ -21,6 +21,7 @@ from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest
 from p2psync.values.errors import Malformed, P2psyncError, UserError
+from p2psync.values.listingchange import ListingChange
 from p2psync.values.names import RelPath
 
 _Place: TypeAlias = tuple[RelPath, tuple[str, ...]]
@@ -99,6 +100,16 @@ class Arrivals:
             self.listing(content, listing)
             return listing
         return None
+
+    def changed_listing(self, listing: Digest, change: ListingChange) -> None:
+        """What a chunk list has changed against another was told: hold the list for a while, if the other is known and it is right."""
+        with self._books.ledger.reading():
+            packed = listings.packed_listing(self._books.ledger.read(), change.known)
+        if packed is not None:
+            with suppress(Malformed):
+                new = change.applied(Listing(packed))
+                if new.digest == listing:
+                    self.early.put(listing, new.packed)
 
     def take_early(self, chunks: Iterable[Chunk]) -> list[Chunk]:
         """Put into the vault what has come unasked of ``chunks``; returns the others. Raises: DiskFull, CannotWrite, DiskFailing."""

@@ -14,12 +14,12 @@ CHUNK_MIN = 16 * 1024
 CHUNK_AVERAGE = 64 * 1024
 CHUNK_MAX = 256 * 1024
 
-_REF = 36
+REF = 36
 """Bytes of one chunk in a listing: its digest and its size as u32be."""
 
 MAX_LISTING = 64 * 1024 * 1024
 """Bytes of a listing: enough for a file of about 120 GiB."""
-MAX_SIZE = MAX_LISTING // _REF * CHUNK_MAX
+MAX_SIZE = MAX_LISTING // REF * CHUNK_MAX
 """Bytes of the largest file that a listing can describe."""
 
 
@@ -71,7 +71,7 @@ class Listing:
             Malformed: it is another one, or its chunks do not add up to the content.
         """
         listing = cls(packed)
-        if content_digest(packed) != content.listing or len(packed) % _REF:
+        if content_digest(packed) != content.listing or len(packed) % REF:
             raise Malformed(why="a chunk list that is not the one asked for")
         if any(not 0 < chunk.size <= CHUNK_MAX for chunk in listing) or listing.size != content.size:
             raise Malformed(why="a chunk list that does not add up")
@@ -85,14 +85,14 @@ class Listing:
     @property
     def size(self) -> int:
         """Bytes of the whole content."""
-        return sum(int.from_bytes(self.packed[at + 32 : at + 36], "big") for at in range(0, len(self.packed), _REF))
+        return sum(int.from_bytes(self.packed[at + 32 : at + 36], "big") for at in range(0, len(self.packed), REF))
 
     def __len__(self) -> int:
-        return len(self.packed) // _REF
+        return len(self.packed) // REF
 
     def __iter__(self) -> Iterator[Chunk]:
         offset = 0
-        for at in range(0, len(self.packed), _REF):
+        for at in range(0, len(self.packed), REF):
             size = int.from_bytes(self.packed[at + 32 : at + 36], "big")
             yield Chunk(Digest(self.packed[at : at + 32]), offset, size)
             offset += size

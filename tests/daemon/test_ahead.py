@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from trio.testing import MockClock
 
 from p2psync.daemon.conversation import Conversation
+from p2psync.engine import messages as m
 from p2psync.store import early
-from p2psync.store.ahead import MOST_AHEAD
+from p2psync.store.ahead import MOST_AHEAD, Ahead
+from p2psync.store.arrivals import Arrivals
+from p2psync.values.digest import Digest
 from tests.lan.fake_lan import Lan, Machine, noting, until
 
 BOOKS = "Dupont SA"
@@ -89,3 +93,61 @@ async def test_what_found_no_room_is_asked_for(lan: Lan, autojump_clock: MockClo
         with asking() as asked:
             await _saved(anna, bruno, "journal.csv", random.Random(3).randbytes(5000).hex())
         assert asked
+
+
+async def test_of_a_large_save_the_change_in_its_chunk_list_goes_ahead(lan: Lan, autojump_clock: MockClock) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        text = random.Random(4).randbytes(400_000).hex()
+        await _saved(anna, bruno, "journal.csv", text)
+        with noting(Conversation, "ask_listing") as lists, noting(Conversation, "ask_chunks") as chunks:
+            await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed" + text[400_000:])
+            assert not lists
+            assert len(chunks) == 1 and len(chunks[0][0]) <= 2
+        assert not bruno.mandate().arrivals.early
+
+
+async def test_the_whole_list_is_asked_for_by_whoever_lacks_the_one_before_or_does_not_know_the_message(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        text = random.Random(4).randbytes(400_000).hex()
+        await _saved(anna, bruno, "journal.csv", text)
+        with monkeypatch.context() as patched, noting(Conversation, "ask_listing") as lists:
+            patched.setattr(Arrivals, "changed_listing", lambda *_: None)
+            await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed" + text[400_000:])
+            assert lists
+        link = anna.sees(bruno)
+        assert link is not None and link.features == m.LISTING_CHANGES
+        link.features = 0
+        with noting(Arrivals, "changed_listing") as told, noting(Conversation, "ask_listing") as lists:
+            await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed again" + text[400_000:])
+            assert lists and not told
+
+
+@pytest.mark.parametrize("lie", ["before", "after", "between", "known"])
+async def test_a_change_that_is_not_right_changes_nothing(lan: Lan, autojump_clock: MockClock, lie: str) -> None:
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _office(anna, bruno)
+        text = random.Random(4).randbytes(400_000).hex()
+        await _saved(anna, bruno, "journal.csv", text)
+        with noting(Conversation, "ask_listing") as lists:
+            lies: dict[str, Any] = {"before": 2**32 - 1, "after": 0, "between": b"", "known": Digest(bytes(32))}
+            take = Ahead.take
+
+            def take_wrong(self: Ahead, more: Ahead) -> None:
+                take(self, replace(more, changes={one: replace(change, **{lie: lies[lie]}) for one, change in more.changes.items()}))
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(Ahead, "take", take_wrong)
+                await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed" + text[400_000:])
+            assert lists
+        assert not bruno.mandate().arrivals.early
+        assert bruno.talks(anna)

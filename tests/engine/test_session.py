@@ -41,6 +41,7 @@ MAKE: dict[type[Message], Callable[[int], Message]] = {
     m.WantListing: lambda handle: m.WantListing(handle, Digest(ID), 0),
     m.Listing: lambda handle: m.Listing(handle, Digest(ID), 0, 1, b""),
     m.NoListing: lambda handle: m.NoListing(handle, Digest(ID)),
+    m.ListingChange: lambda handle: m.ListingChange(handle, Digest(ID), Digest(ID), 0, 0, b""),
     m.Held: lambda handle: m.Held(handle, ID, 0, 0),
     m.Whereabouts: lambda handle: m.Whereabouts(handle, ()),
 }
