@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from p2psync.engine.messages import Listing as ListingPage
     from p2psync.engine.messages import ListingChange
 
-_BUFFER = 16 * 1024 * 1024
-"""Bytes that may have arrived and not be written; then the links wait."""
-_BATCH = 1024 * 1024
+_BUFFER = 2 * 1024 * 1024
+"""Bytes that may have arrived and not be written; then the links wait. So much is sent again after a kill."""
+_BATCH = 512 * 1024
 """Bytes that are worth a write of their own."""
 _GATHER_S = 0.005
 """So long may what has arrived wait for what is on its way, to be written with it."""

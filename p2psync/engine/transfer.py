@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 
 from p2psync.values.digest import Digest
 
-IN_FLIGHT = 16 * 1024 * 1024
-"""Bytes asked for over one link and not arrived."""
+IN_FLIGHT = 5 * 1024 * 1024
+"""Bytes asked for over one link and not arrived. Half of it keeps a gigabit full over 20 ms; all of it may be sent again after a kill."""
 ITEMS = 1024
 """Chunks and pages of chunk lists asked for over one link and not arrived."""
 AT_ONCE = 256

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from p2psync.engine.ignore import database_of, is_by_work
 from p2psync.store import sqlitefile
 from p2psync.store.chunking import Sink, describe
+from p2psync.store.durable import start_writing
 from p2psync.store.faults import CannotRead, DiskFailing, read_fault
 from p2psync.store.openfiles import written
 from p2psync.store.root import FolderGone, Folders, LinkInTheWay, NoPlainFile, Root, list_at, stamp_at, stamp_of
@@ -31,6 +32,9 @@ Listed: TypeAlias = Callable[[Content, Listing], None]
 
 Ready: TypeAlias = Callable[[Stamp, bool], bool]
 """Whether a file with this stamp, which a program has open for writing or not, may be taken for what its program meant to save."""
+
+LARGE = 16 * 1024 * 1024
+"""A file of this size goes to the disk while it is read: before it is recorded it will be waited for (store/lasting)."""
 
 FRESH_NS = 2_000_000_000
 """The coarsest step in which a disk counts time: FAT's two seconds."""
@@ -249,6 +253,8 @@ class _Eye:
             fresh = _is_fresh(before, self.now_ns)
             if not self._is_ready(before, written(fd, parts[-1], fresh=fresh)):
                 return Changing(unread=True)
+            if before.size >= LARGE:
+                start_writing(fd)
             content, listing = describe(fd, before.size, self.sink)
             after = stamp_of(os.fstat(fd))
             open_still = written(fd, parts[-1], fresh=fresh)
