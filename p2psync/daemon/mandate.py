@@ -27,6 +27,7 @@ from p2psync.engine.ignore import database_of
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
 from p2psync.store import listings
+from p2psync.store.apart import Apart
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
 from p2psync.store.jobs import Worked
@@ -67,7 +68,7 @@ class Mandate:
         self.books = books
         self.sources = Sources(books)
         self.arrivals = Arrivals(books)
-        self.look = Look(books)
+        self._new_look()
         self.work = Work(books, self.sources, self.arrivals)
         self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
@@ -88,7 +89,7 @@ class Mandate:
         self.gone_through = trio.Event()
         """Everything was looked at and worked on, and nothing went wrong, since this memory was begun."""
         self._busy = trio.Lock()
-        self._wake = trio.Event()
+        self._wake, self._large = trio.Event(), trio.Event()
         self._working = False
         self._new: list[Record] = []
         self._unfit: dict[Path, BadPath] = {}
@@ -123,6 +124,7 @@ class Mandate:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.fetcher.write_down)
+                nursery.start_soon(self._read_apart)
                 nursery.start_soon(self.reckoning.keep_counted)
                 task_status.started()
                 await self.in_thread(self.work.sweep)
@@ -131,6 +133,18 @@ class Mandate:
                     await self._round()
         finally:
             await self.watching.end()
+
+    def _new_look(self) -> None:
+        self.look = Look(self.books)
+        self.look.seeing.apart = self._apart = Apart()
+
+    async def _read_apart(self) -> None:
+        """Read large files, one after the other, beside the rounds."""
+        while True:
+            await self._large.wait()
+            self._large = trio.Event()
+            while (spot := await trio.to_thread.run_sync(self._apart.read_next)) is not None:
+                self.look_at({spot})
 
     async def _wait_for_work(self) -> None:
         while True:
@@ -167,6 +181,8 @@ class Mandate:
                 self._learn(looked, worked)
                 await self.reckoning.take(worked)
                 self.gone_through.set()
+                if self._apart.wanted:
+                    self._large.set()
         finally:
             self._working = False
         self._spread(worked)
@@ -327,12 +343,14 @@ class Mandate:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be looked at or worked on."""
-        waiting = self._todo or self._surveys or self._unfit or len(self._settling)
+        waiting = self._todo or self._surveys or self._unfit or len(self._settling) or self._apart.busy
         return not (self._working or waiting or self._next_survey <= trio.current_time())
 
     def is_reading(self, name: RelPath) -> bool:
         """Whether this attachment is being read and nothing can be said of it yet: the first time, or for more than a moment."""
         since, names = self._reading
+        if self._apart.is_reading(name):
+            return True
         return name not in self._surveyed or (self._working and name in names and trio.current_time() - since > READING_S)
 
     def reading_since_ms(self) -> int | None:
@@ -402,7 +420,7 @@ class Mandate:
 
     def forget(self) -> None:
         """Drop what is only in memory: it is built anew from the ledger and the disk."""
-        self.look = Look(self.books)
+        self._new_look()
         self.gone_through = trio.Event()
         self.arrivals.close()
         self._settling, self._later, self._tries = Settling(), Settling(), Settling()

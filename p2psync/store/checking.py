@@ -191,7 +191,7 @@ def is_another(books: Books, copy: Copy, stopped: Callable[[], bool]) -> bool | 
     if location is None or entry is None or entry.content is None:
         return None
 
-    def look_up(_: Chunk, __: bytes) -> None:
+    def look_up(_: Chunk, __: memoryview) -> None:
         if stopped():
             raise Stopped
 

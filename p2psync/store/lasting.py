@@ -85,6 +85,15 @@ def _folder(folders: Folders, parts: Parts) -> None:
             parts = parts[:-1]
 
 
+def sync_known(fd: int) -> None:
+    """As ``sync_file``, where the disk knows such a promise."""
+    try:
+        sync_file(fd)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+
+
 def make_place_lasting(path: Path) -> None:
     """Returns when the folders on the way to ``path`` would be there after a power cut: somebody may just have made them."""
     for one in (path, *path.parents[:-1]):

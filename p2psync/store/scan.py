@@ -72,7 +72,24 @@ class Database:
     """An SQLite database stands at the path, which was not read: its file alone may be less than what it holds (store/snapshots)."""
 
 
-Result: TypeAlias = Observed | Nothing | Changing | Unreadable
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A large file that somebody else reads; what it holds is told when it has been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What somebody else has read in a file, beginning at ``at_ns``."""
+
+    content: Content
+    listing: Listing
+    at_ns: int
+
+
+Result: TypeAlias = Observed | Nothing | Changing | Unreadable | Later
+
+Elsewhere: TypeAlias = Callable[[Stamp], Read | Later | Changing | Unreadable | None]
+"""What somebody else found, or will find, in a file with this stamp; None: it is to be read here and now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +126,30 @@ def observe(
     *,
     listed: Listed | None = None,
     ready: Ready | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Result:
     """What stands at ``parts``; ``known``, unread, when its stamp still says so.
 
     ``now_ns`` is the time in nanoseconds since 1970. Of a file that is read, ``sink`` gets every chunk as it comes, even if the file then
     turns out to be ``Changing``, and ``listed`` gets the content and its chunk list once it is sure that the file did not change.
     ``ready`` is asked before a file is read, and after it. What a program has open for writing is ``Fresh`` however old it seems: writes
-    through a mapping move the stamp late or never.
+    through a mapping move the stamp late or never. ``elsewhere`` is asked whether somebody else reads a file that is ready.
 
     Raises:
         RootGone: the root itself is not there, so nothing can be said.
     """
     with root.folders() as folders:
-        return _read_alike(_Eye(folders, now_ns, sink, listed, ready).observe(parts, known))
+        return _read_alike(_Eye(folders, now_ns, sink, listed, ready, elsewhere=elsewhere).observe(parts, known))
 
 
-def observe_in(folders: Folders, parts: Parts, known: Observed | None, now_ns: int, sink: Sink, ready: Ready) -> Result | Database:
+def observe_in(
+    folders: Folders, parts: Parts, known: Observed | None, now_ns: int, sink: Sink, ready: Ready, elsewhere: Elsewhere
+) -> Result | Database:
     """As ``observe`` with the folders of a batch; of a database that would have to be read, only that it is one.
 
     What is ``known`` and unchanged may be one all the same.
     """
-    return _Eye(folders, now_ns, sink, None, ready, databases=False).observe(parts, known)
+    return _Eye(folders, now_ns, sink, None, ready, databases=False, elsewhere=elsewhere).observe(parts, known)
 
 
 def observe_many(
@@ -219,6 +239,7 @@ class _Eye:
     listed: Listed | None
     ready: Ready | None = None
     databases: bool = True
+    elsewhere: Elsewhere | None = None
 
     def observe(self, parts: Parts, known: Observed | None) -> Result | Database:
         try:
@@ -253,9 +274,10 @@ class _Eye:
             fresh = _is_fresh(before, self.now_ns)
             if not self._is_ready(before, written(fd, parts[-1], fresh=fresh)):
                 return Changing(unread=True)
-            if before.size >= LARGE:
-                start_writing(fd)
-            content, listing = describe(fd, before.size, self.sink)
+            read = self.elsewhere(before) if self.elsewhere else None
+            if isinstance(read, (Later, Changing, Unreadable)):
+                return read
+            content, listing, at_ns = (read.content, read.listing, read.at_ns) if read else self._describe(fd, before)
             after = stamp_of(os.fstat(fd))
             open_still = written(fd, parts[-1], fresh=fresh)
         finally:
@@ -267,7 +289,12 @@ class _Eye:
         if self.listed is not None:
             self.listed(content, listing)
         state = File(content, after.executable)
-        return Fresh(after, state) if open_still else seen(after, state, self.now_ns)
+        return Fresh(after, state) if open_still else seen(after, state, at_ns)
+
+    def _describe(self, fd: int, stamp: Stamp) -> tuple[Content, Listing, int]:
+        if stamp.size >= LARGE:
+            start_writing(fd)
+        return *describe(fd, stamp.size, self.sink), self.now_ns
 
     def _is_ready(self, stamp: Stamp, is_written: bool) -> bool:
         return self.ready is None or self.ready(stamp, is_written)

@@ -12,12 +12,27 @@ from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import halves_of
 from p2psync.engine.pauses import Pauses
 from p2psync.store import openfiles, space, sqlitefile
+from p2psync.store.apart import Apart, Failed, Known, Torn
 from p2psync.store.books import Books
 from p2psync.store.chunking import Sink
 from p2psync.store.faults import DiskFull
 from p2psync.store.locations import Location
 from p2psync.store.root import Folders, Root
-from p2psync.store.scan import FRESH_NS, Changing, Database, Fresh, Nothing, Ready, Result, Unreadable, observe, observe_in
+from p2psync.store.scan import (
+    FRESH_NS,
+    Changing,
+    Database,
+    Elsewhere,
+    Fresh,
+    Later,
+    Nothing,
+    Read,
+    Ready,
+    Result,
+    Unreadable,
+    observe,
+    observe_in,
+)
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED
 from p2psync.store.spots import Looked, Spot
@@ -92,12 +107,14 @@ class Seeing:
     """Sees the spots of one mandate, batch after batch; used by one thread at a time.
 
     ``logs``: the logs in which some of what a batch saw stands. ``uncopied``: something was seen of which the vault took no copy, for want
-    of room, so that the file itself is the only one.
+    of room, so that the file itself is the only one. ``apart``: where large files are read, if not here.
     """
 
     def __init__(self, books: Books) -> None:
         self._books = books
         self.uncopied = False
+        self.apart: Apart | None = None
+        self._torn = 0.0
         self.logs: set[tuple[str, ...]] = set()
         self._keep = books.vault.keeping()
         self._tight: bool | None = None
@@ -126,6 +143,8 @@ class Seeing:
         seen = self._read(folders, location.parts(spot.disk), spot, known, reading)
         if reading.pieces:
             self._copy(reading.pieces)
+        if isinstance(seen, Later):
+            return None
         if isinstance(seen, Changing):
             looked.again[spot] = max(CHANGING_AGAIN, self._pauses.wait(spot, monotonic()))
             looked.attention[shown] = self._still_written(folders.root, location, spot)
@@ -153,14 +172,15 @@ class Seeing:
                 age = max(age - FRESH_NS / 1e9, 0.0)
             return self._pauses.ready(spot, stamp, age, monotonic(), written=is_written, shrunk=shrunk)
 
-        began = monotonic()
-        seen = observe_in(folders, parts, known, now, reading, ready)
+        began, self._torn = monotonic(), 0.0
+        elsewhere = self._elsewhere(folders.root, spot, parts, reading)
+        seen = observe_in(folders, parts, known, now, reading, ready, elsewhere)
         if isinstance(seen, Database) or (seen is known and self._may_be_hot(folders, parts, known)):
             seen = self._read_database(folders, parts, spot, known, reading, ready)
         elif isinstance(seen, Observed) and seen is not known:
             seen = self._doubted(spot, seen)
         if isinstance(seen, Changing) and not seen.unread:
-            self._pauses.torn(spot, monotonic() - began, monotonic())
+            self._pauses.torn(spot, max(monotonic() - began, self._torn), monotonic())
         return seen
 
     def _doubted(self, spot: Spot, seen: Observed) -> Observed:
@@ -194,11 +214,31 @@ class Seeing:
         seen = self._snapshots.observe(folders, parts, known, reading.whole(self._copy_one))
         if seen is None:
             reading.clear()
-            plain = observe(folders.root, parts, known, time_ns(), reading, ready=ready)
+            elsewhere = self._elsewhere(folders.root, spot, parts, reading)
+            plain = observe(folders.root, parts, known, time_ns(), reading, ready=ready, elsewhere=elsewhere)
             return self._doubted(spot, plain) if isinstance(plain, Observed) and plain is not known else plain
         if isinstance(seen, Observed) and seen is not known:  # it is partly in the log, for which hardly any program waits
             self.logs.add((*parts[:-1], halves_of(parts[-1])[0]))
         return seen
+
+    def _elsewhere(self, root: Root, spot: Spot, parts: tuple[str, ...], reading: Reading) -> Elsewhere:
+        """Large files are read apart, if somebody does that."""
+
+        def elsewhere(stamp: Stamp) -> Read | Later | Changing | Unreadable | None:
+            if self.apart is None or stamp.size <= VAULTED:
+                return None
+            match self.apart.found(spot, root, parts, stamp):
+                case Known(_, at_ns, content, listing):
+                    reading.chunks = list(listing)
+                    return Read(content, listing, at_ns)
+                case Torn(took):
+                    self._torn = took
+                    return Changing()
+                case Failed(reason):
+                    return Unreadable(reason)
+            return Later()
+
+        return elsewhere
 
     def _still_written(self, root: Root, location: Location, spot: Spot) -> Attention:
         """Why a file that somebody writes is not sent."""

@@ -184,3 +184,33 @@ async def test_a_large_file_that_the_disk_did_not_take_is_fetched_anew(
         await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == text)
         assert anna.mandate().bytes_out - sent >= len(text)  # nothing of what the disk may not have was counted
         assert not status.problems(bruno.office)
+
+
+async def test_a_small_save_does_not_wait_for_a_large_file_that_is_being_read(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sources, seeing, apply, preparing):
+        monkeypatch.setattr(module, "VAULTED", 1000)
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await _linked(anna, bruno)
+        small, large = (anna.write(f"Belege/{name}", "one") for name in ("small.txt", "large.db"))
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Belege")])
+        await until(lambda: bruno.reads(f"{BOOKS}/Belege/large.db") == "one")
+        text = random.Random(1).randbytes(300_000).hex()
+        reading = trio.Event()
+        mandate = anna.mandate()
+        read_next = mandate.look.seeing.apart.read_next  # type: ignore[union-attr]
+        with monkeypatch.context() as patched:
+            patched.setattr(mandate.look.seeing.apart, "read_next", lambda: reading.set())
+            anna.write(large, text)
+            await until(reading.is_set)
+            assert not mandate.idle and mandate.is_reading(RelPath("Belege"))
+            anna.write(small, "two")
+            await until(lambda: bruno.reads(f"{BOOKS}/Belege/small.txt") == "two")
+            assert bruno.reads(f"{BOOKS}/Belege/large.db") == "one"
+        assert mandate.look.seeing.apart is not None and mandate.look.seeing.apart.read_next == read_next
+        mandate.rescan()
+        await until(lambda: bruno.reads(f"{BOOKS}/Belege/large.db") == text)
+        assert (await anna.wait())["agreed"]
