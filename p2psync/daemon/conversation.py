@@ -266,8 +266,9 @@ class Conversation:
 
     async def _read_chunks(self, ids: Sequence[Digest], there: trio.MemorySendChannel[list[m.Chunk | m.NoChunk]]) -> None:
         async with there:
+            pieces = self.mandate.sources.pieces(ids)
             while ids:
-                found = await self._read(partial(self.mandate.sources.some, ids)) or [(ids[0], None)]
+                found = await self._read(partial(next, pieces, None)) or [(one, None) for one in ids]
                 answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
                 await there.send(answers)
                 ids = ids[len(found) :]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BUFFER = 2 * 1024 * 1024
 """Bytes that may have arrived and not be written; then the links wait. So much is sent again after a kill."""
-_BATCH = 512 * 1024
+_BATCH = 1024 * 1024
 """Bytes that are worth a write of their own."""
 _GATHER_S = 0.005
 """So long may what has arrived wait for what is on its way, to be written with it."""
@@ -252,10 +252,11 @@ class Fetcher:
         elif digest not in self._in_hand:
             self._deposit.early.put(digest, data)
         conversation.peer.turns.answered()
-        with conversation.peer.turns.held_up():
-            while self._buffered > _BUFFER:
-                self._room = trio.Event()
-                await self._room.wait()
+        if self._buffered > _BUFFER:
+            with conversation.peer.turns.held_up():
+                while self._buffered > _BUFFER:
+                    self._room = trio.Event()
+                    await self._room.wait()
 
     def no_chunk(self, conversation: "Conversation", digest: Digest) -> None:
         """The peer lacks a chunk: another one is asked."""

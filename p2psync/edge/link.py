@@ -26,10 +26,12 @@ SEND_WITHIN: Final = 30.0
 GOODBYE_WITHIN: Final = 2.0
 """Seconds for a goodbye to arrive."""
 READ_SIZE: Final = 256 * 1024
-PIECE: Final = 192 * 1024
+PIECE: Final = 256 * 1024
 """Bytes of bulk that are sent in one go."""
 UNSENT: Final = 256 * 1024
 """Bytes that the system may hold and have not sent: enough that it never waits for us, and 2 ms of a gigabit that what is small waits."""
+IN_A_ROW: Final = 8
+"""Messages that are taken before everybody else has a turn: each turn costs as much as a message."""
 
 Packed: TypeAlias = tuple[Message, bytes, bytes]
 """A message and its bytes, in two pieces."""
@@ -88,7 +90,7 @@ class Link:
         self._frames = Channel(secured.sealer, secured.opener)
         self._wire, self._bulk = trio.StrictFIFOLock(), trio.StrictFIFOLock()
         self._pulse = Pulse()
-        self._unproven = 0
+        self._unproven = self._unbroken = 0
         self._due: dict[type[Message], Message] = {}
         self._errand = trio.Event()
         self._fault: PeerError | None = None
@@ -159,15 +161,16 @@ class Link:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._mute == _LEFT:
             raise self._closed()
-        waited = False
+        self._unbroken += 1
         try:
             while (message := self._take()) is None:
                 await self._read()
-                waited = True
+                self._unbroken = 0
         except LinkClosed:
             await trio.aclose_forcefully(self._stream)
             raise
-        if not waited:
+        if self._unbroken >= IN_A_ROW:
+            self._unbroken = 0
             await trio.lowlevel.cancel_shielded_checkpoint()
         return message
 

@@ -18,16 +18,14 @@ from p2psync.values.names import RelPath
 
 AT_ONCE = 1024 * 1024
 """Bytes that are read in one go, about: what is asked for meanwhile on other links waits for no more."""
-LOOKED_UP = 64
-"""Chunks that are looked up together."""
 
 
 def in_runs(books: Books, ids: Sequence[Digest]) -> Iterator[list[tuple[Digest, bytes | None]]]:
     """These chunks in their order, as they stand in files of the mandate that are seen to hold them; None for those that do not.
 
-    Those come together that come with one read; at most ``LOOKED_UP`` in all.
+    Those come together that come with one read. They are looked up when the first is asked for; some hundred at most.
     """
-    for run in _runs(ids, listings.standing(books.ledger.read(), ids[:LOOKED_UP])):
+    for run in _runs(ids, listings.standing(books.ledger.read(), ids)):
         if isinstance(run, tuple):
             found = _read(books, *run)
             yield [(chunk.digest, found.get(chunk.digest)) for chunk in run[1]]
@@ -73,7 +71,7 @@ def together(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 def _runs(ids: Sequence[Digest], places: dict[Digest, tuple[Digest, Chunk]]) -> Iterator[Digest | tuple[Digest, list[Chunk]]]:
     """These chunks in their order: alone, or together, with their content, where they follow each other in it."""
     run: tuple[Digest, list[Chunk]] | None = None
-    for digest in ids[:LOOKED_UP]:
+    for digest in ids:
         content, chunk = places.get(digest, (None, None))
         if run and (content != run[0] or chunk is None or not _follows(run[1], chunk)):
             yield run

@@ -12,7 +12,7 @@ from p2psync.store.books import Books
 from p2psync.store.keptfiles import kept_with
 from p2psync.store.ledger import in_lots, marks
 from p2psync.store.locations import Location
-from p2psync.store.reading import AT_ONCE, LOOKED_UP, files_with, good, in_runs, together
+from p2psync.store.reading import AT_ONCE, files_with, good, in_runs, together
 from p2psync.store.root import Root
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
@@ -20,6 +20,8 @@ from p2psync.values.errors import P2psyncError
 
 VAULTED = 64 * 1024 * 1024
 """Contents up to this size are kept in the vault as they are recorded or received; larger ones when they are superseded."""
+_AT_ONCE = 250
+"""Chunks that are looked up together."""
 
 
 class Sources:
@@ -36,17 +38,17 @@ class Sources:
             return data
         return next(self._from_files(digest), None)
 
-    def some(self, ids: Sequence[Digest]) -> list[tuple[Digest, bytes | None]]:
-        """The first of these chunks, at least one, about ``AT_ONCE`` bytes of them; None for what this machine does not have."""
-        found: list[tuple[Digest, bytes | None]] = []
-        size = 0
+    def pieces(self, ids: Sequence[Digest]) -> Iterator[list[tuple[Digest, bytes | None]]]:
+        """These chunks, some hundred at most, about ``AT_ONCE`` bytes at a time; None for what this machine does not have (any more)."""
+        piece: list[tuple[Digest, bytes | None]] = []
         for run in in_runs(self._books, ids):
             for digest, data in run:
-                found.append((digest, self.chunk(digest) if data is None else data))
-                size += len(found[-1][1] or b"")
-            if 2 * size >= AT_ONCE:
-                break
-        return found
+                piece.append((digest, self.chunk(digest) if data is None else data))
+            if 2 * sum(len(data or b"") for _, data in piece) >= AT_ONCE:
+                yield piece
+                piece = []
+        if piece:
+            yield piece
 
     def lacking(self, listing: Listing, besides: Listing | None = None) -> list[Chunk]:
         """The chunks of ``listing`` that are not in the vault, each once; without those that are in ``besides``."""
@@ -74,10 +76,8 @@ class Sources:
         lacking = {chunk.digest: chunk for chunk in chunks}
         ids = list(lacking)
         with self._books.vault.keeping() as keep:
-            while ids:
-                found = self.some(ids)
-                ids = ids[len(found) :]
-                for digest, data in found:
+            for at in range(0, len(ids), _AT_ONCE):
+                for digest, data in chain.from_iterable(self.pieces(ids[at : at + _AT_ONCE])):
                     if data is not None:
                         keep(lacking.pop(digest), data)
         return list(lacking.values())
@@ -113,7 +113,7 @@ class Sources:
 
     def _stand(self, chunks: list[Chunk]) -> bool:
         db = self._books.ledger.read()
-        parts = ([chunk.digest for chunk in chunks[at : at + LOOKED_UP]] for at in range(0, len(chunks), LOOKED_UP))
+        parts = ([chunk.digest for chunk in chunks[at : at + _AT_ONCE]] for at in range(0, len(chunks), _AT_ONCE))
         return all(len(listings.standing(db, part)) == len(part) for part in parts)
 
     def _from_files(self, digest: Digest) -> Iterator[bytes]:

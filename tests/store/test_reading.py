@@ -45,10 +45,7 @@ def chunks(desk: Desk) -> list[Chunk]:
 
 
 def read(desk: Desk, ids: list[Digest]) -> list[tuple[Digest, bytes | None]]:
-    found: list[tuple[Digest, bytes | None]] = []
-    while len(found) < len(ids):
-        found += desk.sources.some(ids[len(found) :])
-    return found
+    return [one for piece in desk.sources.pieces(ids) for one in piece]
 
 
 def expected(wanted: list[Chunk]) -> list[tuple[Digest, bytes | None]]:
@@ -69,7 +66,7 @@ def test_what_follows_each_other_comes_with_one_read_and_no_more_than_fits(desk:
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: (sizes.append(size), pread(fd, size, offset))[1])
     wanted = chunks(desk)
-    found = desk.sources.some([chunk.digest for chunk in wanted])
+    found = next(desk.sources.pieces([chunk.digest for chunk in wanted]))
     assert len(sizes) == 1
     assert reading.AT_ONCE // 2 < sizes[0] == sum(len(data or b"") for _, data in found) <= reading.AT_ONCE
 
