@@ -95,7 +95,8 @@ class Newcomers:
         wanted = {_content(job).digest for job in lot if _content(job).size}
         held = self._books.vault.get_all(wanted)
         here = self._sources.elsewhere(wanted - held.keys())
-        lacking = [job for job in lot if _content(job).digest in wanted - held.keys() - here]
+        nowhere = wanted - held.keys() - here
+        lacking = [job for job in lot if _content(job).digest in nowhere]
         held |= self._come_early(folders, lacking)
         for job in lot:
             content = _content(job)

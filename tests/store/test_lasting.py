@@ -21,8 +21,14 @@ def order(monkeypatch):
 
     monkeypatch.setattr(lasting, "sync_file", noting)
     monkeypatch.setattr(lasting, "sync_folder", noting)
-    put = paths.put
-    monkeypatch.setattr(paths, "put", lambda db, view: (seen.append(f"ledger {view.path}"), put(db, view)))
+    put = paths.put_all
+
+    def noted(db, views):
+        views = list(views)
+        seen.extend(f"ledger {view.path}" for view in views)
+        put(db, views)
+
+    monkeypatch.setattr(paths, "put_all", noted)
     return seen
 
 

@@ -73,14 +73,14 @@ def test_a_save_that_could_not_be_written_down_is_said_not_to_be_until_it_is(mon
         anna.attach(book)
         book.write_text("two")
         full = True
-        real = paths.put
+        real = paths.put_all
 
         def put(*args: Any) -> None:
             if full:
                 raise DiskFull(path="ledger.db")
             real(*args)
 
-        monkeypatch.setattr(paths, "put", put)
+        monkeypatch.setattr(paths, "put_all", put)
         with pytest.raises(NotNoted, match="is full"):  # a trouble of the mandate, which begins anew
             anna.look.look({Spot(RelPath("compta.cre"), ())})
         full = False
