@@ -30,7 +30,7 @@ PIECE: Final = 256 * 1024
 """Bytes of bulk that are sent in one go."""
 UNSENT: Final = 256 * 1024
 """Bytes that the system may hold and have not sent: enough that it never waits for us, and 2 ms of a gigabit that what is small waits."""
-IN_A_ROW: Final = 8
+IN_A_ROW: Final = 15
 """Messages that are taken before everybody else has a turn: each turn costs as much as a message."""
 
 Packed: TypeAlias = tuple[Message, bytes, bytes]
