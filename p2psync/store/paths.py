@@ -156,14 +156,14 @@ def unsigned(number: int) -> int:
     return number + (1 << 64) if number < 0 else number
 
 
-def _view(path: RelPath, row: tuple[object, ...]) -> PathView:
+def _view(path: RelPath, row: tuple[Any, ...]) -> PathView:
     disk, kind, size, mtime, ctime, inode, runs, fresh, digest, listing, executable = row[:11]
     observed = None
     if kind is not None:
-        stamp = Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))  # type: ignore[arg-type]
+        stamp = Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))
         state: File | Folder = Folder()
         if kind == "file":
-            state = File(Content(Digest(digest), size, Digest(listing)), bool(executable))  # type: ignore[arg-type]
+            state = File(Content(Digest(digest), size, Digest(listing)), bool(executable))
         observed = (Fresh if fresh else Observed)(stamp, state)
     agreed = None
     if row[11] is not None:
