@@ -105,6 +105,12 @@ def stamps_below(db: sqlite3.Connection, name: RelPath) -> Iterator[tuple[str, S
         yield disk, None if fresh else Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))
 
 
+def folders_below(db: sqlite3.Connection, name: RelPath) -> list[tuple[str, ...]]:
+    """The folders that were seen below ``name``: their names on disk."""
+    rows = db.execute("SELECT disk FROM paths WHERE kind = 'folder' AND path > ? AND path < ?", (name.text + "/", name.text + "0"))
+    return [tuple(disk.split("/")) for (disk,) in rows]
+
+
 def count_files(db: sqlite3.Connection, name: RelPath) -> int:
     """How many files were seen at or below ``name``."""
     values = (name.text, name.text + "/", name.text + "0")

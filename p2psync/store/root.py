@@ -155,6 +155,15 @@ class Root:
                 raise NoPlainFile(path=self.shown(parts)) from None
             raise read_fault(error, self.shown(parts)) from error
 
+    def names(self, parts: tuple[str, ...]) -> list[str]:
+        """The names in the folder at ``parts``, in no order.
+
+        Raises:
+            RootGone, FolderGone, LinkInTheWay, CannotRead, DiskFailing.
+        """
+        with self.dir_fd(parts) as folder, reading(self.shown(parts)):
+            return os.listdir(folder)
+
     def list(self, parts: tuple[str, ...]) -> "list[tuple[str, Stamp]]":
         """The names in the folder at ``parts`` with their stamps, sorted; what vanishes meanwhile is left out.
 

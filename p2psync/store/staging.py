@@ -28,7 +28,7 @@ from p2psync.store.faults import writing
 from p2psync.store.holes import Filled
 from p2psync.store.keptfiles import KEPT
 from p2psync.store.reading import good, together
-from p2psync.store.root import Root, open_at, stamp_at
+from p2psync.store.root import NoPlainFile, Root, open_at, stamp_at
 from p2psync.values.content import CHUNK_MAX, Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import MandateError, PeerError, UserError
@@ -37,6 +37,7 @@ from p2psync.values.names import PREFIX
 _STAGED = re.compile(re.escape(PREFIX) + r"-([0-9a-f]{32})-[0-9a-f]{8}\.part")
 GONE = re.compile(re.escape(PREFIX) + r"-[0-9a-f]{32}\.gone")
 """What carryout calls a removed file until it is sure that nobody wanted it."""
+_LEFT = re.compile(re.escape(PREFIX) + "-")
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AHEAD = 8 * 1024 * 1024
 """Bytes written before the disk is asked to begin with them: the last fsync then has little left to wait for."""
@@ -343,9 +344,9 @@ def sweep(root: Root, folder_parts: tuple[str, ...], keep: set[Digest]) -> int:
     """
     kept = {digest.hex()[:32] for digest in keep}
     removed = 0
-    for name, stamp in root.list(folder_parts):
+    for name in sorted(filter(_LEFT.match, root.names(folder_parts))):
         ours = _STAGED.fullmatch(name) or KEPT.fullmatch(name)
-        if stamp.kind == "file" and ((ours and ours[1] not in kept) or GONE.fullmatch(name)):
+        if (ours and ours[1] not in kept) or GONE.fullmatch(name):
             with root.dir_fd(folder_parts) as folder, writing(root.shown((*folder_parts, name))):
                 removed += _sweep_away(folder, name)
     return removed
@@ -354,8 +355,12 @@ def sweep(root: Root, folder_parts: tuple[str, ...], keep: set[Digest]) -> int:
 def _sweep_away(folder: int, name: str) -> bool:
     try:
         fd = open_at(folder, name)
-    except (FileNotFoundError, BlockingIOError):
+    except (FileNotFoundError, BlockingIOError, NoPlainFile):
         return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, or a socket: nothing of ours
+            return False
+        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if openfiles.descriptor(fd, name) is None:  # a program may still write into the old version that stood at its name

@@ -28,7 +28,7 @@ from p2psync.store.root import Root, RootGone
 from p2psync.store.setbacks import Setbacks
 from p2psync.store.sources import VAULTED, Sources
 from p2psync.store.staging import sweep
-from p2psync.values.content import File, Folder, Gone, State
+from p2psync.values.content import File, Gone, State
 from p2psync.values.entry import Act, Entry, Op, Ref, entry_for
 from p2psync.values.errors import P2psyncError, UserError
 from p2psync.values.names import RelPath, fold
@@ -56,19 +56,15 @@ class Work:
     def sweep(self) -> None:
         """Remove what an earlier run left beside the files: staging files of versions that are not wanted any more."""
         db = self._books.ledger.read()
-        states = [head.state for path in self.unfinished() for head in versions.heads(db, path).all]
+        states = [head.state for heads in versions.heads_of(db, self.unfinished()).values() for head in heads.all]
         wanted = {state.content.digest for state in states if isinstance(state, File) and state.content.size > VAULTED}
         wanted |= sharing.kept_of(self._books)
         for location in self._books.locations().values():
-            below = paths.below(db, location.name)
-            folders = (
-                [()]
-                if location.single
-                else [(), *(view.disk for view in below if view.observed and isinstance(view.observed.state, Folder))]
-            )
-            for folder in folders:
-                with suppress(P2psyncError):
-                    sweep(Root(location.root), folder, wanted)
+            with suppress(P2psyncError):
+                root = Root(location.root)
+                for folder in [()] if location.single else [(), *paths.folders_below(db, location.name)]:
+                    with suppress(P2psyncError):
+                        sweep(root, folder, wanted)
 
     def work(self, todo: Iterable[RelPath]) -> Worked:
         """Decide about these paths and do what was decided, as far as it can be done now."""
