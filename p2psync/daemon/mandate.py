@@ -7,6 +7,7 @@ told to the peers. Memory here is a cache of the ledger: after an error it is dr
 import math
 from collections.abc import Callable
 from functools import partial
+from heapq import nsmallest
 from pathlib import Path
 from typing import TypeVar
 
@@ -170,7 +171,7 @@ class Mandate:
                     self._surveys |= set(self.books.locations())
                 surveys, self._surveys = self._surveys, set()
                 todo = self._todo | self._later.take_due(now)
-                batch = set(list(todo)[:_AT_ONCE]) if len(todo) > _AT_ONCE else todo
+                batch = _first(todo)
                 self._todo = todo - batch
                 spots = self._settling.take_due(now) | self._tries.take_due(now)
                 self._reading = (now, surveys | {RelPath(spot.path.top) for spot in spots})
@@ -201,7 +202,10 @@ class Mandate:
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention
-        worked = self.work.work(todo | found.todo)
+        new = found.new & found.todo
+        put_off = new - _first(new)  # noted as they are: what is recorded goes out while they are decided about
+        worked = self.work.work((todo | found.todo) - put_off)
+        worked.todo |= put_off
         if surveys >= set(self.books.locations()):  # what a failing disk would not let go
             self.work.sweep()
         return looked, worked
@@ -430,3 +434,8 @@ class Mandate:
         self._next_survey = -math.inf
         self.attention.clear()
         self.fetcher.forget()
+
+
+def _first(paths: set[RelPath]) -> set[RelPath]:
+    """As many of these paths as one round takes on, folders before what is in them."""
+    return set(nsmallest(_AT_ONCE, paths, key=lambda path: path.text)) if len(paths) > _AT_ONCE else paths

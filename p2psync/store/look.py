@@ -257,6 +257,8 @@ class Look:
         looked.todo.add(spot.path)
         if view.observed is None:
             self._vanishing.appeared(spot.path)
+            if view.agreed is None:
+                looked.new.add(spot.path)
         seen = _as_permitted(seen, view.observed)
         if seen != view.observed or view.disk != spot.disk:
             notes[spot.path] = PathView(spot.path, spot.disk, seen, view.agreed)
