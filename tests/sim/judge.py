@@ -159,6 +159,13 @@ def recorded_by_nobody(judges: list[Judge], known: Known) -> None:
 # ---- at the end
 
 
+def ended(judge: Judge) -> dict[str, frozenset[bytes | None]]:
+    """What there is at each path of a machine: its content (None: a folder), or the digests of its versions in conflict."""
+    return {name: frozenset((content,)) for name, content in judge.seen.items()} | {
+        path: frozenset(digests) for path, digests in conflicts(judge.machine).items()
+    }
+
+
 def agreement(judges: list[Judge]) -> None:
     """L1: the same files everywhere, the same conflicts, the same journal."""
     first = judges[0]

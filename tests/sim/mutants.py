@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from p2psync.daemon import mandate as mandate_module
-from p2psync.engine import settle
+from p2psync.engine import pauses, settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
-from p2psync.store import apply, carryout, look, naming, openfiles, scan, seeing, swap, work
+from p2psync.store import apply, carryout, look, openfiles, seeing, swap, work
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.ledger import Ledger
@@ -115,7 +114,7 @@ def _open_files_replaced() -> Patches:
 
 
 def _shipped_while_written() -> Patches:
-    return [(settle, "QUIET", 0.0)]
+    return [(settle, "QUIET", 0.0), (pauses, "QUIET", 0.0), (pauses, "HALF_THERE", 0.0)]
 
 
 def _no_conflict_copy() -> Patches:
@@ -139,23 +138,6 @@ def _early_records_dropped() -> Patches:
     return [(Books, "accept", accept)]
 
 
-def _errors_taken_for_absence() -> Patches:
-    real = scan._Eye.observe
-
-    def observe(self: Any, parts: Any, known: Any) -> Any:
-        found = real(self, parts, known)
-        return scan.Nothing() if isinstance(found, scan.Unreadable) else found
-
-    return [(scan._Eye, "observe", observe)]
-
-
-def _colliding_names_overwritten() -> Patches:
-    def rename(folder: int, old: str, target: int, new: str) -> None:
-        os.rename(old, new, src_dir_fd=folder, dst_dir_fd=target)
-
-    return [(naming, "applied", _nothing), (swap, "rename_new", rename)]
-
-
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "received bytes not synced": _received_bytes_not_synced,
     "received names not synced": _received_names_not_synced,
@@ -173,8 +155,6 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "never looked over": _never_looked_over,
     "begun work forgotten": _begun_work_forgotten,
     "early records dropped": _early_records_dropped,
-    "errors taken for absence": _errors_taken_for_absence,
-    "names that collide overwritten": _colliding_names_overwritten,
 }
 """By name: what the fault is."""
 active: str | None = None

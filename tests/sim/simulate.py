@@ -40,6 +40,7 @@ class Outcome:
     happened: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
+    ended: dict[str, frozenset[bytes | None]] = field(default_factory=dict)
 
 
 def play(schedule: Schedule) -> Outcome:
@@ -72,7 +73,7 @@ def play(schedule: Schedule) -> Outcome:
         signal.setitimer(signal.ITIMER_PROF, 0)
         _clear(place)
     if world is not None:
-        outcome.digest, outcome.happened = world.digest, world.happened
+        outcome.digest, outcome.happened, outcome.ended = world.digest, world.happened, world.ended
         outcome.trace = [line.replace(str(place), "") for line in world.trace]
     return outcome
 

@@ -36,27 +36,29 @@ ONCE_BROKEN = {
     1817: "a disk that ignores case shows a file under a second name, which was recorded as a file of its own",
     2160: "on a disk without leases and with whole seconds, a file was read while a program was writing it",
     20104: "of two names that differ by case one waits for a person, and so do the versions of its conflict",
+    20252: "on a disk that decomposes accents a conflict copy was recorded as a file of its own",
 }
 """Seeds that failed once, and what was learnt of them."""
+TWIN_SEEDS = range(100, 103)
 CAUGHT_BY = {
     "received bytes not synced": 0,
     "received names not synced": 1,
-    "saves recorded before they last": 164,
+    "saves recorded before they last": 146,
     "ledger without sync": 0,
-    "no look again": 12,
+    "no look again": 10,
     "old version not kept": 0,
     "forgotten parent": 6,
     "every head a parent": 10,
     "swapped comparison": 3,
     "absence deletes": 2,
     "open files replaced": 3,
-    "shipped while written": 4,
+    "shipped while written": 1,
     "no conflict copy": 0,
-    "never looked over": 39,
+    "never looked over": 45,
     "begun work forgotten": 1,
     "early records dropped": 1,
 }
-"""The first seed that finds each deliberate fault; without the fault all of these keep every promise."""
+"""A seed that finds each deliberate fault; without the fault all of these keep every promise."""
 
 
 def run(code: str, *words: str) -> str:
@@ -91,6 +93,32 @@ def test_what_was_broken_once_is_not() -> None:
     assert {seed: breach for seed, _, breach in played(*ONCE_BROKEN) if breach} == {}
 
 
+TWINS = """
+import json, sys
+from dataclasses import replace
+from tests.sim.schedule import draw
+from tests.sim.simulate import play
+def ends(schedule, skew_s):
+    found = play(replace(schedule, skews_s=tuple((-1) ** number * skew_s for number in range(schedule.machines))))
+    return found.breach, found.ended
+differ = []
+for seed in map(int, sys.argv[1:]):
+    drawn = draw(seed)
+    plain = replace(drawn, steps=tuple(step for step in drawn.steps if step.kind not in ("resolve", "clock")))
+    ended = ends(plain, 0)
+    if ended[0] or not ended[1] or ended != ends(plain, 315_360_000):
+        differ.append(seed)
+print(json.dumps(differ))
+"""
+
+
+def test_clocks_ten_years_apart_change_nothing() -> None:
+    """I7, by twins: the same run by right clocks and by wrong ones. Left out are resolutions, which choose what stands at the path, and
+    that is one of several versions by the names of their records, in which their times are.
+    """
+    assert json.loads(run(TWINS, *map(str, TWIN_SEEDS))) == []
+
+
 FIND = """
 import json, sys
 from tests.sim.mutants import applied
@@ -106,7 +134,7 @@ print(json.dumps(found))
 
 def test_deliberate_faults_are_found() -> None:
     assert CAUGHT_BY.keys() == MUTANTS.keys()
-    assert [one for one in played(*set(CAUGHT_BY.values())) if one[2]] == []
+    assert [one for one in played(*(seed for seed in set(CAUGHT_BY.values()) if seed >= int(SEEDS))) if one[2]] == []
     found = json.loads(run(FIND, json.dumps(CAUGHT_BY)))
     assert [name for name, breach in found.items() if not breach] == []
 

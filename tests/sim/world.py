@@ -66,6 +66,8 @@ class World:
         self.trace: list[str] = []
         self.happened: Counter[str] = Counter()
         self.errors: list[str] = []
+        self.ended: dict[str, frozenset[bytes | None]] = {}
+        """What there was at each path in the end: its content (None: a folder), or the digests of its versions in conflict."""
         self.breaches: list[Breach] = []
         self._crashed: set[Machine] = set()
         self._backups: dict[Machine, Backup] = {}
@@ -402,6 +404,7 @@ class World:
         judge.exact_conflicts(self.judges, self.known)
         judge.nothing_lost(self.judges, self.known)
         judge.recorded_by_nobody(self.judges, self.known)
+        self.ended = judge.ended(self.judges[0])
         await self._silence()
 
     async def _until_agreed(self) -> None:
