@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 THREAD_GRACE_S = 3.0
 MEMORY = "/dev/shm"
@@ -19,6 +20,12 @@ IDLE_WORKER = "Trio thread"  # trio keeps finished worker threads for later use;
 
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > IN_MEMORY:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # a disk that never waits for its sync, with the same rules as any other
+
+if not os.environ.get("P2PSYNC_LONG"):
+    settings.register_profile(
+        "the same every time", derandomize=True, deadline=None
+    )  # what is new is looked for in long runs, not by whoever builds it
+    settings.load_profile("the same every time")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

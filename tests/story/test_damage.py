@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.story.desks import Desk
+from tests.story.desks import Desk, until
 
 D = "Dupont SA"
 
@@ -40,6 +40,10 @@ class Disk:
 
     def take_out(self) -> None:
         subprocess.run(["umount", str(self.place)], check=True, capture_output=True)
+        until("what was read of it is forgotten", lambda: not self._devices())
+
+    def _devices(self) -> bytes:
+        return subprocess.run(["losetup", "--associated", str(self.image)], check=True, capture_output=True).stdout
 
     def spoil(self, data: bytes) -> int:
         """Change a byte in every place where ``data`` stands on the disk; how many places."""
