@@ -258,7 +258,7 @@ class Conversation:
     async def _serve_chunks(self, want: m.WantChunks) -> None:
         """Read on while what was read is sent."""
         there, here = trio.open_memory_channel[list[m.Chunk | m.NoChunk]](0)
-        async with trio.open_nursery() as nursery, here:
+        async with here, trio.open_nursery() as nursery:  # whoever reads is stopped before nobody takes what they read
             nursery.start_soon(self._read_chunks, want.ids, there)
             async for answers in here:
                 await self.peer.link.send_bulk(*answers)
