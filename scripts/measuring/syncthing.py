@@ -6,26 +6,27 @@ import http.client
 import json
 import subprocess
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from measuring.lan import Desk
 from measuring.peer import OverUnix, Peer, until
 
 KEY = "bench"
-CONFIG = """<configuration version="36">
-  <folder id="bench" label="bench" path="{folder}" type="sendreceive" {watching}>{members}</folder>
-  {devices}
-  <gui enabled="true" tls="false"><address>{socket}</address><apikey>{key}</apikey></gui>
-  <options>
-    <listenAddress>tcp://0.0.0.0:22000</listenAddress>
-    <globalAnnounceEnabled>false</globalAnnounceEnabled><localAnnounceEnabled>true</localAnnounceEnabled>
-    <relaysEnabled>false</relaysEnabled><natEnabled>false</natEnabled><stunServer></stunServer>
-    <urAccepted>-1</urAccepted><crashReportingEnabled>false</crashReportingEnabled><autoUpgradeIntervalH>0</autoUpgradeIntervalH>
-    <startBrowser>false</startBrowser>{options}
-  </options>
-</configuration>
-"""
+OPTIONS = {
+    "listenAddress": "tcp://0.0.0.0:22000",
+    "globalAnnounceEnabled": "false",
+    "relaysEnabled": "false",
+    "natEnabled": "false",
+    "stunServer": "",
+    "urAccepted": "-1",
+    "crashReportingEnabled": "false",
+    "autoUpgradeIntervalH": "0",
+    "startBrowser": "false",
+}
+"""Nothing may leave the bench's network; all else is as Syncthing writes it into a new configuration."""
 
 
 class Syncthing(Peer):
@@ -34,8 +35,8 @@ class Syncthing(Peer):
     name = "syncthing"
     program = "syncthing"
     settings = "stock, local discovery only, TCP only, without its supervisor process"
-    watching = ""
-    options = ""
+    watching: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}
     works = frozenset({"W1", "W2", "W3", "W3c", "W4", "W5", "W6", "W7", "W8", "W9", "W10"})
 
     @classmethod
@@ -56,16 +57,7 @@ class Syncthing(Peer):
         # Before the first scan: what is saved between that and the beginning of the watch would be seen an hour later.
         (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
         for desk, folder in zip(self.desks, folders, strict=True):
-            text = CONFIG.format(
-                folder=folder,
-                watching=self.watching,
-                members="".join(f'<device id="{known}"/>' for known in ids),
-                devices="".join(f'<device id="{known}" name="{known[:5]}"><address>dynamic</address></device>' for known in ids),
-                socket=self.place(desk) / "socket",
-                key=KEY,
-                options=self.options,
-            )
-            (self.place(desk) / "state" / "config.xml").write_text(text, encoding="utf-8")
+            self._configure(desk, folder, ids)
             self.start(desk)
         until(lambda: all(self.connected(desk) for desk in self.desks), 90, "syncthing is connected", 0.05)
         until(lambda: all((folder / "README.txt").exists() for folder in folders), 60, "syncthing brings the first file", 0.05)
@@ -92,6 +84,32 @@ class Syncthing(Peer):
         subprocess.run([self.program, "generate", home, "--no-default-folder"], check=True, capture_output=True)
         return subprocess.run([self.program, home, "--device-id"], check=True, capture_output=True, text=True).stdout.strip()
 
+    def _configure(self, desk: Desk, folder: Path, ids: list[str]) -> None:
+        """Put a shared folder into the configuration that `generate` has written, made like the default that stands there."""
+        path = self.place(desk) / "state" / "config.xml"
+        tree = ElementTree.parse(path)
+        config = tree.getroot()
+        shared, known = (deepcopy(config.find(f"defaults/{kind}")) for kind in ("folder", "device"))
+        assert shared is not None and known is not None
+        shared.attrib |= {"id": "bench", "label": "bench", "path": str(folder), **self.watching}
+        for parent in (shared, config):
+            for own in parent.findall("device"):
+                parent.remove(own)
+        for each in ids:
+            ElementTree.SubElement(shared, "device", id=each)
+            config.append(deepcopy(known))
+            config[-1].attrib |= {"id": each, "name": each[:5]}
+        config.append(shared)
+        for where, text in {
+            "gui/address": str(self.place(desk) / "socket"),
+            "gui/apikey": KEY,
+            **{f"options/{name}": text for name, text in {**OPTIONS, **self.options}.items()},
+        }.items():
+            found = config.find(where)
+            assert found is not None, where
+            found.text = text
+        tree.write(path)
+
     def _get(self, desk: Desk, path: str) -> dict[str, Any]:
         connection = OverUnix(self.place(desk) / "socket")
         try:
@@ -108,5 +126,5 @@ class SyncthingTuned(Syncthing):
 
     name = "syncthing-tuned"
     settings = "fsWatcherDelayS=1 (the least it accepts), setLowPriority=false; local discovery only, TCP only, without its supervisor"
-    watching = 'fsWatcherEnabled="true" fsWatcherDelayS="1"'
-    options = "<setLowPriority>false</setLowPriority>"
+    watching: Mapping[str, str] = {"fsWatcherDelayS": "1"}
+    options: Mapping[str, str] = {"setLowPriority": "false"}
