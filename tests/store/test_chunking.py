@@ -115,6 +115,7 @@ def test_the_chunks_are_the_file(parts: list[tuple[int, int, bool]], expected_si
     assert listing.size == len(data)
 
 
+@settings(deadline=None)
 @given(pieces, st.integers(0, 3_000_000))
 def test_the_cuts_do_not_depend_on_how_the_file_is_read(parts: list[tuple[int, int, bool]], expected_size: int) -> None:
     data = built(parts)
