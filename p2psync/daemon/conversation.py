@@ -147,6 +147,16 @@ class Conversation:
         """Ask for one page of a chunk list."""
         self.peer.say(m.WantListing(self.handle, content.listing, page))
 
+    def tell_have(self, ids: list[Digest]) -> None:
+        """Tell that we have these chunks; a peer that is slow to take what it is sent is not told."""
+        for start in range(0, 0 if self.peer.crowded else len(ids), m.MAX_IDS):
+            self.peer.say(m.Have(self.handle, tuple(ids[start : start + m.MAX_IDS])))
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the peer said that its disk lacks nothing of what our journal says."""
+        return self.mandate.reckoning.in_sync(self)
+
     def look_after(self) -> None:
         """Every few seconds: let others be asked for the records that this peer told of and does not give."""
         if self._asked and trio.current_time() - self._asked_at >= ANSWER_S:
@@ -174,6 +184,8 @@ class Conversation:
                 await self._take(message.records)
             case m.WantChunks():
                 self.peer.serve_content(lambda: self._serve_chunks(message))
+            case m.NoChunk() | m.NoListing() | m.Have():
+                self._take_word(message)
             case m.WantListing():
                 self.peer.serve_content(lambda: self._serve_listing(message))
             case m.Held():
@@ -210,9 +222,22 @@ class Conversation:
         if lacks and not first and trio.current_time() - self._heads_at >= AGAIN_S:
             self._say_heads()
 
+    def _take_word(self, said: m.NoChunk | m.NoListing | m.Have) -> None:
+        """Which content the peer has, and which it has not."""
+        fetcher = self.mandate.fetcher
+        match said:
+            case m.NoChunk():
+                fetcher.no_chunk(self, said.id)
+            case m.NoListing():
+                fetcher.no_listing(self, said.listing)
+            case m.Have():
+                fetcher.says(self, said.ids)
+
     def _take_held(self, held: m.Held) -> None:
         before, self.held = self.held, held
-        more = before is None or held.view != before.view or held.files < before.files or held.bytes < before.bytes
+        more = before is None or held.view != before.view or held.files < before.files
+        if not held.files:
+            self.mandate.fetcher.seekers.remove(self)
         if more and not self._has_more:
             self._has_more = True
             self.peer.later(self._more_at - trio.current_time(), self._ask_again)
@@ -269,9 +294,16 @@ class Conversation:
             pieces = self.mandate.sources.pieces(ids)
             while ids:
                 found = await self._read(partial(next, pieces, None)) or [(one, None) for one in ids]
+                found = [await self._staged(one) if one[1] is None else one for one in found]
+                if any(data is None for _, data in found):
+                    self.mandate.fetcher.sought(self)
                 answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
                 await there.send(answers)
                 ids = ids[len(found) :]
+
+    async def _staged(self, one: tuple[Digest, None]) -> tuple[Digest, bytes | None]:
+        """A chunk that stands in no file yet, but in what is being fetched."""
+        return one[0], await self._read(partial(self.mandate.arrivals.chunk, one[0]))
 
     async def _serve_listing(self, want: m.WantListing) -> None:
         packed = await self._read(partial(self.mandate.packed_listing, want.listing))

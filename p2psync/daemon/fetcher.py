@@ -4,13 +4,15 @@ Nothing is a task of its own to lose: wants are derived anew after each round, a
 file, where the next round finds it. Who has what, and who is asked for what, is decided in engine/transfer and engine/pages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from p2psync.daemon.seekers import Seekers
 from p2psync.engine.pages import Pages
+from p2psync.engine.shares import in_turn
 from p2psync.engine.transfer import Transfer
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.jobs import Want
@@ -18,7 +20,7 @@ from p2psync.values.content import Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import Malformed, UserError
 from p2psync.values.listingchange import ListingChange as Change
-from p2psync.values.names import RelPath
+from p2psync.values.names import DeviceId, RelPath
 
 if TYPE_CHECKING:
     from p2psync.daemon.conversation import Conversation
@@ -46,16 +48,23 @@ class _Lack:
 
 
 class Fetcher:
-    """The wants of one mandate. ``deposit`` writes what arrives; ``ready`` is told the paths that may now be complete, ``failed`` what
-    could not be written, and ``wrote`` that something was.
+    """The wants of one mandate on this ``device``. ``deposit`` writes what arrives; ``ready`` is told the paths that may now be complete,
+    ``failed`` what could not be written, and ``wrote`` that something was.
     """
 
     def __init__(
-        self, deposit: Arrivals, ready: Callable[[set[RelPath]], None], failed: Callable[[UserError], None], wrote: Callable[[], None]
+        self,
+        device: DeviceId,
+        deposit: Arrivals,
+        ready: Callable[[set[RelPath]], None],
+        failed: Callable[[UserError], None],
+        wrote: Callable[[], None],
     ) -> None:
+        self._device = device
         self._deposit = deposit
         self._ready, self._failed, self._wrote = ready, failed, wrote
         self.bytes_in = 0
+        self.seekers = Seekers()
         self._conversations: list[Conversation] = []
         self._forget_wants()
 
@@ -93,8 +102,8 @@ class Fetcher:
             self._recalled.discard(path.text)
             if old is not None:
                 self._forget(path, old, wants.get(path))
-        for path, want in wants.items():
-            self._want(path, want)
+        if wants:
+            self._want_all(wants)
         if wants or done:
             self.ask_everybody()
 
@@ -107,13 +116,24 @@ class Fetcher:
         """Bytes that the path of this name still wants."""
         return self._lacks[shown].size if shown in self._lacks else 0
 
-    def _want(self, path: RelPath, want: Want) -> None:
+    def _want_all(self, wants: dict[RelPath, Want]) -> None:
+        """Want these, each member its own share first; who has all that the journal says is trusted to have all of it."""
+        fellows = sorted([self._device, *(c.device for c in self._conversations if not c.holds_all)])
+        place, of = fellows.index(self._device), len(fellows)
+        self._transfer.place = place / of
+        for path in in_turn(list(wants), place, of, self._device):
+            self._want(path, wants[path], place, of)
+        for conversation in self._conversations:
+            self._transfer.trust(conversation, fully=conversation.holds_all)
+
+    def _want(self, path: RelPath, want: Want, place: int, of: int) -> None:
         size = want.content.size if want.listing is None else sum(chunk.size for chunk in want.chunks)
         self._lacks[path.text] = _Lack(path, want, len(want.chunks), size)
         self._bytes += size
         for chunk in want.chunks:
             self._paths.setdefault(chunk.digest, set()).add(path)
-        fresh = (chunk for chunk in want.chunks if chunk.digest not in self._in_hand)
+        chunks = in_turn(want.chunks, place, of, self._device + want.content.digest)
+        fresh = (chunk for chunk in chunks if chunk.digest not in self._in_hand)
         self._transfer.want(((chunk.digest, chunk.size) for chunk in fresh), of=want.content.size)
         if want.listing is None:
             self._listed.setdefault(want.content.listing, set()).add(path)
@@ -183,6 +203,7 @@ class Fetcher:
             self._conversations.remove(conversation)
             self._transfer.remove_peer(conversation)
             self._pages.remove_peer(conversation)
+            self.seekers.remove(conversation)
             self.ask_everybody()
 
     def prefer(self, conversation: "Conversation") -> None:
@@ -194,6 +215,7 @@ class Fetcher:
     def has_more(self, conversation: "Conversation") -> int:
         """The peer may have what it lacked, or answer again; how much it lacked."""
         lacked = self._transfer.has_more(conversation) + self._pages.has_more(conversation)
+        self._transfer.trust(conversation, fully=conversation.holds_all)
         self.ask(conversation)
         return lacked
 
@@ -202,6 +224,21 @@ class Fetcher:
         self._transfer.gave_up(conversation)
         self._pages.gave_up(conversation)
         self.ask_everybody()
+
+    def says(self, conversation: "Conversation", digests: Iterable[Digest]) -> None:
+        """The peer, which does not have all of what it is about, says that it has these chunks of it."""
+        self._transfer.says(conversation, digests, trio.current_time())
+        self.ask(conversation)
+
+    def sought(self, conversation: "Conversation") -> None:
+        """The peer asked for a chunk that we lack: it is told what we have of what we are fetching, and what comes."""
+        self.seekers.add(conversation, self._have())
+
+    def _have(self) -> Iterator[Digest]:
+        for lack in list(self._lacks.values()):
+            for chunk in lack.want.listing or ():
+                if chunk.digest not in self._paths:
+                    yield chunk.digest
 
     def tend(self, conversation: "Conversation") -> bool:
         """The peer owes something: what is late is asked of others; returns whether there was anything new to ask them for."""
@@ -233,7 +270,7 @@ class Fetcher:
         while ids := self._transfer.requests(conversation, now):
             conversation.ask_chunks(ids)
         conversation.peer.turns.owing()
-        if not conversation.peer.turns.load.light:
+        if conversation.peer.turns.load.items:
             conversation.peer.turns.wait(conversation)
 
     # ---- what arrives
@@ -351,6 +388,7 @@ class Fetcher:
         else:
             self._wrote()
             complete = self._finished(batch)
+            self.seekers.came(digest for digest, _ in batch)
         self._in_hand.difference_update(digest for digest, _ in batch)
         self._buffered -= sum(len(data) for _, data in batch)
         self._room.set()

@@ -71,7 +71,7 @@ class Mandate:
         self.arrivals = Arrivals(books)
         self._new_look()
         self.work = Work(books, self.sources, self.arrivals)
-        self.fetcher = Fetcher(self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
+        self.fetcher = Fetcher(books.keys.device, self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
         self.attention = Notices()
         self.reckoning = Reckoning(books, self.attention, self.fetcher)
@@ -126,6 +126,7 @@ class Mandate:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.fetcher.write_down)
                 nursery.start_soon(self._read_apart)
+                nursery.start_soon(self.fetcher.seekers.run)
                 nursery.start_soon(self.reckoning.keep_counted)
                 task_status.started()
                 await self.in_thread(self.work.sweep)

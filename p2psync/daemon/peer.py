@@ -68,6 +68,7 @@ class Peer:
         self.device = DeviceId(bytes(32))
         self.since = trio.current_time()
         self.clock_off_ms = 0
+        self.features = 0
         self.conversations: dict[MandateId, Conversation] = {}
         self.turns = Turns(self)
         self._office = office
@@ -221,7 +222,8 @@ class Peer:
         tokens = [self._token(mandate, self.link.initiator) for mandate in self._office.shared_mandates()][: m.MAX_LOGS]
         tokens += [self._office.nonce(16) for _ in range(-len(tokens) % _PADDED)]
         now, software = self._office.now_ms(), f"p2psync {__version__}"[:32]
-        self.say(m.Hello(m.PROTOCOL, m.PROTOCOL, m.LISTING_CHANGES, now, b"".join(sorted(tokens)), software))
+        features = m.LISTING_CHANGES | m.HEARS_HAVE
+        self.say(m.Hello(m.PROTOCOL, m.PROTOCOL, features, now, b"".join(sorted(tokens)), software))
 
     def _token(self, mandate: "Mandate", initiator: bool) -> bytes:
         return blake2b(self.link.channel + bytes([not initiator]), b"p2psync1-session", key=mandate.group_keys().session, size=16)

@@ -1,6 +1,6 @@
 """Whose turn it is to ask the other side of one link for content, and whether it still answers.
 
-The mandates that two machines share take turns on what a link may have under way (engine/transfer). What a peer owes and does not give
+The mandates that two machines share take turns on what a link may have under way (engine/load). What a peer owes and does not give
 within moments is asked of others as well; one that owes answers and gives none for a minute is asked for nothing for a while.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from p2psync.engine.transfer import Load
+from p2psync.engine.load import Load
 
 if TYPE_CHECKING:
     from p2psync.daemon.conversation import Conversation
@@ -66,10 +66,10 @@ class Turns:
         self._take_turns()
 
     def _take_turns(self) -> None:
-        while self._waiting and self.load.light:
-            conversation = next(iter(self._waiting))
-            del self._waiting[conversation]
-            conversation.mandate.fetcher.ask(conversation)
+        for conversation in list(self._waiting):
+            if self.load.light:
+                self._waiting.pop(conversation, None)
+                conversation.mandate.fetcher.ask(conversation)
 
     async def watch(self) -> None:
         """See whether it answers, until cancelled."""

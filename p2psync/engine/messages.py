@@ -23,7 +23,9 @@ LISTING_CHANGES = 1
 MAX_UNPROVEN = 64 * 1024
 """Bytes of what a stranger behind a right gate may say about itself."""
 MAX_CHUNK_DATA, LISTING_PAGE = 1024 * 1024, 256 * 1024
-MAX_LOGS, MAX_DEVICES = 1024, 256
+MAX_LOGS, MAX_DEVICES, MAX_IDS = 1024, 256, 1024
+HEARS_HAVE = 2
+"""The feature bit of who understands :class:`Have`."""
 
 
 class CloseCode(IntEnum):
@@ -297,6 +299,14 @@ class NoListing(Message):
 
     handle: Handle
     listing: ListingId
+
+
+@message(33)
+class Have(Message):
+    """I have these chunks now, of contents that I do not have all of: you asked me for some that I lacked."""
+
+    handle: Handle
+    ids: Annotated[tuple[Digest, ...], many(exactly(32), MAX_IDS)]
 
 
 @message(34)

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from p2psync.engine.load import Load
 from p2psync.engine.messages import LISTING_PAGE
-from p2psync.engine.transfer import Load
 from p2psync.values.content import CHUNK_MIN, MAX_LISTING, Content
 from p2psync.values.digest import Digest
 from p2psync.values.errors import Malformed

@@ -49,7 +49,7 @@ class LocalError(RuntimeError):
 ALIVE = (State.GUEST_GATE, State.ASKING, State.DECIDING, State.REFUSED, State.UNKNOWN, State.GREETED)
 ABOUT_A_MANDATE = (
     *(m.Heads, m.Want, m.Records, m.Keys, m.WantChunks, m.Chunk, m.NoChunk),
-    *(m.ForkProof, m.WantListing, m.Listing, m.NoListing, m.ListingChange, m.Held, m.Whereabouts),
+    *(m.ForkProof, m.WantListing, m.Listing, m.NoListing, m.ListingChange, m.Held, m.Whereabouts, m.Have),
 )
 
 NEXT: dict[tuple[State, type[Message]], State] = {

@@ -17,9 +17,10 @@ from p2psync.store.faults import writing
 from p2psync.store.locations import Location
 from p2psync.store.reading import files_with
 from p2psync.store.root import Root
+from p2psync.store.sources import read_at
 from p2psync.store.staging import Sealed, Staging, discard
 from p2psync.values.content import Chunk, Content, Listing
-from p2psync.values.digest import Digest
+from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import Malformed, P2psyncError, UserError
 from p2psync.values.listingchange import ListingChange
 from p2psync.values.names import RelPath
@@ -84,6 +85,20 @@ class Arrivals:
                 raise
             finally:
                 os.close(fd)
+
+    def chunk(self, digest: Digest) -> bytes | None:
+        """The bytes of a chunk of a large version that is not in its place yet; None when there is none, or none that can be read."""
+        for staging in list(self._stagings.values()):  # without the lock: what is being filled may take long
+            if (data := staging.chunk(digest)) is not None:
+                return data
+        waiting = {sealed.content.digest: (root, sealed) for root, sealed in list(self._sealed.values())}
+        for content, offset, size in listings.containing(self._books.ledger.read(), digest) if waiting else ():
+            if content in waiting:
+                root, sealed = waiting[content]
+                data = read_at(root, (*sealed.folder, sealed.name), offset, size)
+                if data is not None and content_digest(data) == digest:
+                    return data
+        return None
 
     def listing(self, content: Content, listing: Listing) -> None:
         """Write down a chunk list that arrived and was checked."""

@@ -120,7 +120,7 @@ class Sources:
         # A content of one chunk is that chunk; whatever is longer has another digest.
         for content, offset, size in [(digest, 0, CHUNK_MAX + 1), *listings.containing(self._books.ledger.read(), digest)]:
             for location, parts in self._whole(content):
-                data = _read(location, parts, offset, size)
+                data = read_at(Root(location.root), parts, offset, size)
                 if data is not None and content_digest(data) == digest:
                     yield data
 
@@ -144,9 +144,10 @@ def catch_up(books: Books, sources: Sources) -> int:
     return copied
 
 
-def _read(location: Location, parts: tuple[str, ...], offset: int, size: int) -> bytes | None:
+def read_at(root: Root, parts: tuple[str, ...], offset: int, size: int) -> bytes | None:
+    """So many bytes of a file from there on, fewer where it ends; None when it cannot be read."""
     try:
-        fd = Root(location.root).open_read(parts)
+        fd = root.open_read(parts)
         try:
             return os.pread(fd, size, offset)
         finally:

@@ -142,6 +142,15 @@ class Staging:
             self._write(run, b"".join(wanted[index] for index in run))
         return len(wanted)
 
+    def chunk(self, digest: Digest) -> bytes | None:
+        """The chunk with this digest, if it is there; from any thread, even while another one writes or closes: its digest tells."""
+        for index in self._places.get(digest, ()):
+            if self._have[index]:
+                with suppress(OSError):
+                    data = os.pread(self._fd, self._chunks[index].size, self._chunks[index].offset)
+                    return data if content_digest(data) == digest else None
+        return None
+
     def fill_from(self, fd: int, listing: Listing) -> int:
         """Copies what is missing from an open file that had this ``listing`` when it was last read; the number of places filled.
 

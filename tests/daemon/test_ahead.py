@@ -123,7 +123,7 @@ async def test_the_whole_list_is_asked_for_by_whoever_lacks_the_one_before_or_do
             await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed" + text[400_000:])
             assert lists
         link = anna.sees(bruno)
-        assert link is not None and link.features == m.LISTING_CHANGES
+        assert link is not None and link.features & m.LISTING_CHANGES
         link.features = 0
         with noting(Arrivals, "changed_listing") as told, noting(Conversation, "ask_listing") as lists:
             await _saved(anna, bruno, "journal.csv", text[:400_000] + "changed again" + text[400_000:])

@@ -16,7 +16,8 @@ from trio.testing import MockClock
 
 from p2psync.daemon import outbox, status
 from p2psync.daemon.fetcher import Fetcher
-from p2psync.engine import pages, transfer
+from p2psync.engine import load, pages
+from p2psync.engine.load import Load
 from p2psync.store import ahead, apply, arrivals, preparing, seeing, sources
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.early import Early
@@ -24,7 +25,7 @@ from p2psync.store.faults import DiskFull
 from p2psync.store.jobs import Want
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import content_digest
-from p2psync.values.names import RelPath
+from p2psync.values.names import DeviceId, RelPath
 from tests.lan.fake_lan import Lan, Machine, until
 
 BOOKS = "Dupont SA"
@@ -39,7 +40,7 @@ async def _linked(anna: Machine, bruno: Machine) -> None:
 async def test_a_machine_is_never_asked_for_more_than_it_remembers(
     lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "ITEMS", 12)
+    monkeypatch.setattr(load, "ITEMS", 12)
     monkeypatch.setattr(pages, "LISTS", 4)
     monkeypatch.setattr(outbox, "JOBS", 12)
     anna = lan.machine("Anna")
@@ -101,6 +102,8 @@ class Peer:
 
     peer: Any
     ask_chunks: Callable[[Any], None]
+    device = DeviceId(bytes(32))
+    holds_all = True
 
 
 class Fetching:
@@ -112,8 +115,8 @@ class Fetching:
         self.written: list[bytes] = []
         deposit: Any = SimpleNamespace(early=Early(), large=lambda paths: False)
         deposit.chunks = lambda batch: self.written.extend(data for _, data in batch)
-        self.fetcher = Fetcher(deposit, self.ready.extend, lambda error: None, lambda: None)
-        load = transfer.Load()
+        self.fetcher = Fetcher(DeviceId(bytes(32)), deposit, self.ready.extend, lambda error: None, lambda: None)
+        load = Load()
         turns = SimpleNamespace(load=load, wait=lambda c: None, owing=lambda: None, answered=lambda: None, held_up=nullcontext)
         self.peer: Any = Peer(SimpleNamespace(turns=turns), self.asked.extend)
         self.fetcher.join(self.peer)  # type: ignore[arg-type]

@@ -35,8 +35,8 @@ async def test_the_rest_is_asked_of_another_within_moments(
             await serve(self, want)
             return
         if not stalled:
-            await serve(self, m.WantChunks(want.handle, want.ids[:3]))
             stalled.append(here)
+            await serve(self, m.WantChunks(want.handle, want.ids[:3]))
             at = trio.current_time()
         if what == "the cable is pulled":
             here.unplug()

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from p2psync.daemon.fetcher import Fetcher
-from p2psync.engine.transfer import Load
+from p2psync.engine.load import Load
 from p2psync.store.jobs import Want
 from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
-from p2psync.values.names import RelPath
+from p2psync.values.names import DeviceId, RelPath
 
 
 class Peer:
@@ -19,13 +19,14 @@ class Peer:
     def __init__(self) -> None:
         self.peer = SimpleNamespace(turns=SimpleNamespace(load=Load(), wait=lambda conversation: None, owing=lambda: None))
         self.asked: list[Digest] = []
+        self.device, self.holds_all = DeviceId(bytes(32)), False
 
     def ask_chunks(self, ids: list[Digest]) -> None:
         self.asked += ids
 
 
 async def test_the_one_who_told_of_a_version_is_asked_for_it() -> None:
-    fetcher = Fetcher(*[lambda *_: None] * 4)  # type: ignore[arg-type]
+    fetcher = Fetcher(DeviceId(bytes(32)), *[lambda *_: None] * 4)  # type: ignore[arg-type]
     silent: Any = Peer()
     teller: Any = Peer()
     for peer in (silent, teller):

@@ -76,6 +76,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
     m.Held: st.builds(m.Held, HANDLE, ID, numbers(64), numbers(64)),
     m.Whereabouts: st.builds(m.Whereabouts, HANDLE, tuples(st.tuples(ID.map(DeviceId), tuples(ADDRESS)))),
     m.NoListing: st.builds(m.NoListing, HANDLE, ID.map(Digest)),
+    m.Have: st.builds(m.Have, HANDLE, tuples(ID.map(Digest))),
     m.ListingChange: st.builds(m.ListingChange, HANDLE, ID.map(Digest), ID.map(Digest), numbers(32), numbers(32), st.binary(max_size=2000)),
 }
 ANY_MESSAGE = st.one_of(*EACH.values())
@@ -133,6 +134,7 @@ def samples() -> list[Message]:
         m.Held(handle, id_, 3, 2**33),
         m.Whereabouts(handle, ((device, ((bytes([192, 168, 1, 7]), 22088), (id_[:16], 1))),)),
         m.NoListing(handle, digest),
+        m.Have(handle, (digest, digest)),
         m.ListingChange(handle, digest, Digest(id_[::-1]), 16_000, 70_000, b"thirty-six bytes for each of a chunk"),
     ]
 
@@ -153,6 +155,7 @@ def test_the_largest_of_each_kind_fits_its_limit() -> None:
         m.Listing(65535, Digest(id_), 65534, 65535, bytes(256 * 1024)),
         m.ListingChange(65535, Digest(id_), Digest(id_), 2**32 - 1, 2**32 - 1, bytes(64 * 1024)),
         m.Whereabouts(65535, ((DeviceId(id_), ((bytes(16), 65535),) * 8),) * 256),
+        m.Have(65535, (Digest(id_),) * 1024),
     ]
     for message in largest:
         assert unpack_message(message.pack()) == message

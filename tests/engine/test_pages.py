@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from p2psync.engine import pages
+from p2psync.engine.load import IN_FLIGHT, ITEMS, Load
 from p2psync.engine.messages import LISTING_PAGE
 from p2psync.engine.pages import LISTS, Pages, most_pages
-from p2psync.engine.transfer import ITEMS, Load
 from p2psync.values.content import CHUNK_MIN, MAX_SIZE, Content
 from p2psync.values.digest import Digest
 from p2psync.values.errors import Malformed
@@ -24,7 +24,7 @@ def content(number: int, size: int = LARGE) -> Content:
 
 def asking(*peers: str) -> tuple[Pages[str], dict[str, Load]]:
     found: Pages[str] = Pages()
-    loads = {peer: Load() for peer in peers}
+    loads = {peer: Load(window=IN_FLIGHT) for peer in peers}
     for peer, load in loads.items():
         found.add_peer(peer, load)
     return found, loads

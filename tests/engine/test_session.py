@@ -44,6 +44,7 @@ MAKE: dict[type[Message], Callable[[int], Message]] = {
     m.ListingChange: lambda handle: m.ListingChange(handle, Digest(ID), Digest(ID), 0, 0, b""),
     m.Held: lambda handle: m.Held(handle, ID, 0, 0),
     m.Whereabouts: lambda handle: m.Whereabouts(handle, ()),
+    m.Have: lambda handle: m.Have(handle, ()),
 }
 JOIN = MAKE[m.Join](0)
 LIKELY = (m.Join, m.Welcome, m.Hello, m.Open, m.Heads, m.Chunk)

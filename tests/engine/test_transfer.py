@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from p2psync.engine.transfer import AT_ONCE, IN_FLIGHT, ITEMS, SILENT_AFTER, SLOW_AFTER, SMALL, Load, Transfer
+from p2psync.engine.load import IN_FLIGHT, ITEMS, SILENT_AFTER, SLOW_AFTER, Load
+from p2psync.engine.transfer import AT_ONCE, SMALL, TRUST, Transfer
 from p2psync.values.content import CHUNK_MAX
 from p2psync.values.digest import Digest
 
@@ -25,8 +26,16 @@ def chunks(*numbers: int, size: int = 1000) -> list[tuple[Digest, int]]:
 @pytest.fixture
 def transfer() -> Transfer[str]:
     found: Transfer[str] = Transfer()
-    found.add_peer("marie", Load())
+    add(found, "marie")
     return found
+
+
+def add(transfer: Transfer[str], peer: str, load: Load | None = None) -> Load:
+    """Somebody who is likely to have everything, over a fast link."""
+    load = load or Load(window=IN_FLIGHT)
+    transfer.add_peer(peer, load)
+    transfer.trust(peer, fully=True)
+    return load
 
 
 def test_what_is_wanted_is_asked_for_once(transfer: Transfer[str]) -> None:
@@ -75,9 +84,9 @@ def test_at_most_so_many_bytes_are_under_way(transfer: Transfer[str]) -> None:
 def test_what_is_under_way_is_counted_for_the_link_over_all_mandates() -> None:
     one: Transfer[str] = Transfer()
     other: Transfer[str] = Transfer()
-    link = Load()
+    link = Load(window=IN_FLIGHT)
     for transfer in (one, other):
-        transfer.add_peer("marie", link)
+        add(transfer, "marie", link)
         transfer.want(chunks(*range(100), size=CHUNK_MAX), of=100 * CHUNK_MAX)
     assert len(one.requests("marie")) == IN_FLIGHT // CHUNK_MAX
     assert other.requests("marie") == []
@@ -223,10 +232,7 @@ def test_the_silence_counts_from_when_something_is_owed() -> None:
 def two() -> tuple[Transfer[str], Load, Load]:
     """Marie and Luc can be asked."""
     transfer: Transfer[str] = Transfer()
-    marie, luc = Load(), Load()
-    transfer.add_peer("marie", marie)
-    transfer.add_peer("luc", luc)
-    return transfer, marie, luc
+    return transfer, add(transfer, "marie"), add(transfer, "luc")
 
 
 # ---- what it costs
@@ -289,6 +295,7 @@ class Fetching(RuleBasedStateMachine):
         self.on_time: dict[int, tuple[str, float]] = {}
         self.owed: dict[str, set[int]] = {}
         self.lacking: set[tuple[str, int]] = set()
+        self.said: set[int] = set()
 
     @rule(numbers=st.lists(NUMBERS, max_size=10), of=st.sampled_from([1000, SMALL + 1]))
     def want(self, numbers: list[int], of: int) -> None:
@@ -298,7 +305,7 @@ class Fetching(RuleBasedStateMachine):
 
     @rule(peer=PEERS)
     def comes(self, peer: str) -> None:
-        self.transfer.add_peer(peer, self.loads.setdefault(peer, Load(heard_at=self.now, held_at=self.now)))
+        self.transfer.add_peer(peer, self.loads.setdefault(peer, Load(heard_at=self.now, held_at=self.now, window=IN_FLIGHT)))
         self.owed.setdefault(peer, set())
 
     @precondition(lambda self: self.loads)
@@ -333,7 +340,24 @@ class Fetching(RuleBasedStateMachine):
             self.wanted[number].add(peer)
         if light:
             open_here = {n for n in self.wanted if n not in self.on_time and (peer, n) not in self.lacking} - self.owed[peer]
-            assert not open_here or chosen, "whoever has room is asked for something"
+            assert not open_here or chosen or self._is_left_to_others(peer, open_here), "whoever has room is asked for something"
+
+    def _is_left_to_others(self, peer: str, numbers: set[int]) -> bool:
+        """What may be asked of ``peer`` on the mere chance is under way, or somebody else is likelier to have it."""
+        known = self.transfer._peers[peer]
+        likelier = [who for who, one in self.transfer._peers.items() if one.trusted]
+        beside = not known.trusted and all(any((who, n) not in self.lacking for who in likelier) for n in numbers)
+        return len(known.guesses) >= (known.trust or TRUST) or beside or all((n in self.said) for n in numbers)
+
+    @rule(peer=PEERS, fully=st.booleans())
+    def is_trusted(self, peer: str, fully: bool) -> None:
+        self.transfer.trust(peer, fully=fully)
+
+    @rule(peer=PEERS, numbers=st.lists(NUMBERS, max_size=10))
+    def says(self, peer: str, numbers: list[int]) -> None:
+        self.transfer.says(peer, map(digest, numbers), self.now)
+        self.lacking -= {(peer, n) for n in numbers if self.loads.get(peer, Load(late=True)).answers and n not in self.owed[peer]}
+        self.said |= set(numbers)
 
     @rule(peer=PEERS, number=NUMBERS)
     def lacks(self, peer: str, number: int) -> None:
@@ -383,7 +407,7 @@ class Fetching(RuleBasedStateMachine):
             is_late = bool(self.owed[peer]) and self.now - load.heard_at >= SILENT_AFTER
             assert load.judge(self.now) is (is_late or load.late)
             late = {n for n, (who, at) in self.on_time.items() if who == peer and self._is_due(load, at)}
-            assert self.transfer.tend(peer, self.now) is bool(late)
+            assert self.transfer.tend(peer, self.now) or not late
             for number in late:
                 del self.on_time[number]
 
@@ -398,6 +422,12 @@ class Fetching(RuleBasedStateMachine):
             assert load.items <= ITEMS and (load.size <= IN_FLIGHT or load.items == 1)
 
     @invariant()
+    def what_is_said_is_counted(self) -> None:
+        for one, chunk in self.transfer._wanted.items():
+            assert chunk.said == sum(one in says for known in self.transfer._peers.values() for says in known.says)
+        assert all(one in self.transfer._wanted for known in self.transfer._peers.values() for says in known.says for one in says)
+
+    @invariant()
     def nothing_wanted_is_forgotten(self) -> None:
         assert len(self.transfer) == len(self.wanted)
         for number in self.wanted:
@@ -406,4 +436,43 @@ class Fetching(RuleBasedStateMachine):
 
 
 TestFetching = Fetching.TestCase
-TestFetching.settings = settings(max_examples=60, stateful_step_count=40)
+TestFetching.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# ---- in the end
+
+HOLDERS = st.dictionaries(PEERS, st.tuples(st.sets(NUMBERS), st.sets(NUMBERS), st.booleans()), min_size=1)
+
+
+@given(HOLDERS, st.lists(NUMBERS, unique=True), st.sets(PEERS))
+def test_whatever_somebody_has_comes_whoever_is_trusted_and_whatever_is_said(
+    holders: dict[str, tuple[set[int], set[int], bool]], numbers: list[int], silent: set[str]
+) -> None:
+    """Each has some of it, says that it has some, truly or not, and may be believed to have it all, or fall silent."""
+    transfer: Transfer[str] = Transfer()
+    loads = {peer: Load() for peer in holders}
+    transfer.want([(digest(n), SIZES[n]) for n in numbers], of=SMALL)
+    for peer, (_, says, fully) in holders.items():
+        transfer.add_peer(peer, loads[peer])
+        transfer.trust(peer, fully=fully)
+        transfer.says(peer, map(digest, says))
+    got: set[int] = set()
+    now = 0.0
+    for _ in range(20 + 4 * len(numbers)):
+        now += SILENT_AFTER
+        for peer, (has, _, _) in holders.items():
+            for one in transfer.requests(peer, now):
+                number = int.from_bytes(one, "big")
+                if peer in silent:
+                    continue
+                loads[peer].heard(now)
+                if number in has:
+                    transfer.arrived(peer, one)
+                    got.add(number)
+                else:
+                    transfer.lacks(peer, one)
+        for peer in silent & holders.keys():
+            loads[peer].judge(now)
+            transfer.tend(peer, now)
+    reachable = set().union(*(has for peer, (has, _, _) in holders.items() if peer not in silent))
+    assert got == reachable & set(numbers)

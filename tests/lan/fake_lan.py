@@ -175,6 +175,9 @@ class _End(End):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not self.hangs:
             self.sent += len(data)
+        if rate := self.lan.uplinks.get(self.own):
+            async with self.lan.sending.setdefault(self.own, trio.StrictFIFOLock()):
+                await trio.sleep(len(data) / rate)
         await super().send_all(data)
 
     @property
@@ -198,7 +201,9 @@ class Door(trio.abc.Listener[Any]):
 
 
 class Lan:
-    """The network. ``unplugged`` are the addresses of machines whose cable is out; ``blocked`` are (caller, host) that a firewall stops."""
+    """The network. ``unplugged`` are the addresses of machines whose cable is out; ``blocked`` are (caller, host) that a firewall stops;
+    ``uplinks`` are the bytes a second that a machine can send, where that is limited.
+    """
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place = place
@@ -206,6 +211,8 @@ class Lan:
         self.wires: list[Wire] = []
         self.unplugged: set[str] = set()
         self.blocked: set[tuple[str, str]] = set()
+        self.uplinks: dict[str, float] = {}
+        self.sending: dict[str, trio.StrictFIFOLock] = {}
         monkeypatch.setattr(office_module, "select", lambda names: [interface(names[0])])
 
     def machine(self, person: str, *, peers: tuple[Machine, ...] = ()) -> Machine:
