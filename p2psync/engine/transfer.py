@@ -17,7 +17,7 @@ All times are seconds of one clock.
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 from p2psync.engine.load import ITEMS, Load
@@ -51,8 +51,8 @@ class _Chunk(Generic[P]):
 @dataclass
 class _Peer(Generic[P]):
     """``at`` is how far each queue has been gone through for this peer: whatever it could be asked for now comes after that, as long as
-    those ``beside`` it are trusted and it is not (None: it is trusted itself). ``says`` is what it says to have, for each queue;
-    ``guesses`` are under way on the mere chance.
+    those ``beside`` it are trusted and it is not (None: it is trusted itself). ``says`` is what it says to have, for each queue, and since
+    when; after it was late it is ``believed`` no more than so many at a time. ``guesses`` are under way on the mere chance.
     """
 
     load: Load
@@ -63,6 +63,7 @@ class _Peer(Generic[P]):
     on_time: OrderedDict[Digest, float] = field(default_factory=OrderedDict)
     guesses: set[Digest] = field(default_factory=set)
     says: tuple[dict[Digest, float], dict[Digest, float]] = field(default_factory=lambda: ({}, {}))
+    believed: int | None = None
     lacks: set[Digest] = field(default_factory=set)
 
     @property
@@ -133,11 +134,13 @@ class Transfer(Generic[P]):
             known.trust = ITEMS if fully else max(known.trust, TRUST)
 
     def says(self, peer: P, digests: Iterable[Digest], now: float = 0.0) -> None:
-        """``peer`` says that it has these chunks; while it owes others and gives nothing, that is worth nothing."""
+        """``peer`` says that it has these chunks; while it owes others and gives nothing, that is worth nothing, and later not much."""
         known = self._peers.get(peer)
         if known is None or not known.load.answers:
             return
         for digest in digests:
+            if known.believed is not None and sum(map(len, known.says)) >= known.believed:
+                return
             chunk = self._wanted.get(digest)
             if chunk is not None and digest not in known.asked and digest not in known.says[chunk.queue]:
                 known.says[chunk.queue][digest] = now
@@ -194,11 +197,13 @@ class Transfer(Generic[P]):
         if known is not None:
             if digest in known.guesses:
                 known.trust = min(known.trust + 1, ITEMS)
+            if known.believed is not None:
+                known.believed += 1
             self._done(known, digest)
         return chunk is not None
 
     def tend(self, peer: P, now: float) -> bool:
-        """What ``peer`` should have given by now is open to the others; returns whether there is anything new to ask them for."""
+        """What ``peer`` should have given by now is open to the others; returns whether there is anything to ask them for."""
         known = self._peers.get(peer)
         if known is None:
             return False
@@ -207,10 +212,11 @@ class Transfer(Generic[P]):
             del known.on_time[digest]
             self._wanted[digest].on_time = None
         if not known.load.answers:
+            known.believed = TRUST
             late += self._forget_word(known)
         for digest in self._from_our_place(late):
             self._open(digest)
-        return bool(late)
+        return bool(late) or any(now - said_at >= PATIENCE_S for says in known.says for said_at in islice(says.values(), 1))
 
     # ---- who is asked for what
 

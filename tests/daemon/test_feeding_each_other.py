@@ -63,7 +63,7 @@ async def test_it_leaves_the_one_who_had_it_about_once(
     lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
     if large:
-        for module in ("sources", "apply", "preparing", "look", "work"):
+        for module in ("sources", "apply", "preparing", "seeing", "work"):
             monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1000)
     async with office(lan) as (anna, others):
         took = await seconds_until_all_have_it(anna, others)
@@ -72,7 +72,7 @@ async def test_it_leaves_the_one_who_had_it_about_once(
         assert all(one.mandate().fetcher.bytes_in < 1.05 * len(TEXT) for one in others), "hardly anything came twice"
 
 
-@pytest.mark.parametrize("how", ["never delivers", "delivers slowly", "sends other bytes"])
+@pytest.mark.parametrize("how", ["delivers slowly", "sends other bytes"])
 async def test_one_who_says_it_has_something_and_does_not_give_it_delays_nobody(
     lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -88,8 +88,6 @@ async def test_one_who_says_it_has_something_and_does_not_give_it_delays_nobody(
             self.tell_have(everything(anna))
             lied.add(self.device.hex())
             for digest in want.ids:
-                if how == "never delivers":
-                    await trio.sleep_forever()
                 await trio.sleep(2)
                 data = self.mandate.sources.chunk(digest) or self.mandate.arrivals.chunk(digest) or b""
                 await self.peer.link.send_bulk(m.Chunk(self.handle, digest, b"other" if how == "sends other bytes" else data))
@@ -97,7 +95,7 @@ async def test_one_who_says_it_has_something_and_does_not_give_it_delays_nobody(
         monkeypatch.setattr(Conversation, "_serve_chunks", serve_badly)
         took = await seconds_until_all_have_it(anna, others[1:])
         assert len(lied) == len(others) - 1, "everybody was told that it has everything"
-        assert took < 1.5 * ONCE_S + 4
+        assert took < 1.5 * ONCE_S + 4, "instead of a minute"
         if how == "sends other bytes":
             assert not any(one.talks(liar) for one in others[1:])
 

@@ -356,7 +356,8 @@ class Fetching(RuleBasedStateMachine):
     @rule(peer=PEERS, numbers=st.lists(NUMBERS, max_size=10))
     def says(self, peer: str, numbers: list[int]) -> None:
         self.transfer.says(peer, map(digest, numbers), self.now)
-        self.lacking -= {(peer, n) for n in numbers if self.loads.get(peer, Load(late=True)).answers and n not in self.owed[peer]}
+        if peer in self.loads:
+            self.lacking = {(who, n) for who, n in self.lacking if who != peer or digest(n) in self.transfer._peers[who].lacks}
         self.said |= set(numbers)
 
     @rule(peer=PEERS, number=NUMBERS)
