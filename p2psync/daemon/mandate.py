@@ -151,15 +151,15 @@ class Mandate:
     async def _wait_for_work(self) -> None:
         while True:
             now = trio.current_time()
+            if self.watching.deaf:  # whoever finds that out wakes us
+                self._next_survey = min(self._next_survey, now + UNHEARD_S)
             dues = (self._settling.next_due(), self._tries.next_due(), self._later.next_due(), self._next_survey)
             due = min(one for one in dues if one is not None)
             if self._todo or self._surveys or self._unfit or due <= now:
                 return
             self._wake = trio.Event()
-            with trio.move_on_at(min(due, now + UNHEARD_S)):
+            with trio.move_on_at(due):
                 await self._wake.wait()
-            if self.watching.deaf:
-                self._next_survey = min(self._next_survey, now + UNHEARD_S)
 
     async def _round(self) -> None:
         now = trio.current_time()

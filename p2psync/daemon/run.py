@@ -267,7 +267,7 @@ def _shares(office: Office, changes: Changes) -> dict[Mandate, Changes]:
     found: dict[Mandate, tuple[set[Path], set[Path]]] = {}
     for mandate in office.mandates.values():
         places = mandate.books.locations().values()
-        if any(location.root in changes.doubt for location in places):
+        if changes.refused or any(location.root in changes.doubt for location in places):
             found[mandate] = (set(), set())
         for location in places:
             owners.setdefault(str(location.path), []).append(mandate)

@@ -33,12 +33,14 @@ class Changes:
 
     ``closed``: closed after it was open for writing, or moved to this name as a whole: it can be read at once.
     ``touched``: created, written, deleted, renamed away; who reads it now may read half of it. Of a folder, all below it counts.
-    ``doubt``: watched folders of which something was missed: scan them.
+    ``doubt``: watched folders of which something was missed, or which are not watched any more: scan them, and see ``Watch.fault``.
+    ``refused``: the system does not let everything be watched, see ``Watcher.problem``.
     """
 
     touched: frozenset[Path] = frozenset()
     closed: frozenset[Path] = frozenset()
     doubt: frozenset[Path] = frozenset()
+    refused: bool = False
 
 
 @dataclass(eq=False)
@@ -57,7 +59,7 @@ class Watch:
 class Watcher:
     """Watches folders; made in trio, served by ``run``.
 
-    ``problem`` is what a person should mend, or None; ``changes`` also returns, empty, when one appears.
+    ``problem`` is what a person should mend, or None; ``changes`` also returns when one appears.
     """
 
     def __init__(self) -> None:
@@ -114,7 +116,7 @@ class Watcher:
         """What was heard since the last time; waits until there is something. For one task; cancelling it loses nothing."""
         taken = await self._bridge.drain()
         kinds: dict[Path, str] = {}
-        doubt = self._folders() if taken.lost else set()
+        doubt, refused = self._folders() if taken.lost else set(), False
         for note in taken.items:
             match note:
                 case Heard(_, path, "attributes"):
@@ -125,8 +127,9 @@ class Watcher:
                     doubt |= {folder} if folder else self._folders()
                 case LimitReached(setting):
                     self._limit_reached(setting)
+                    refused = True
         closed = frozenset(path for path, kind in kinds.items() if kind == "closed")
-        return Changes(frozenset(kinds) - closed, closed, frozenset(doubt))
+        return Changes(frozenset(kinds) - closed, closed, frozenset(doubt), refused)
 
     def _folders(self) -> set[Path]:
         return {folder for folder, _ in self._roots}
@@ -150,8 +153,8 @@ class Watcher:
         if self._observer is None or raised or not self._observer.alive:
             self._restart()
         for kept in self._roots.values():
-            before = kept.place
-            if kept.root.folder in places and self._place(kept, places[kept.root.folder]) | (kept.place != before):
+            before = kept.place, kept.fault
+            if kept.root.folder in places and self._place(kept, places[kept.root.folder]) | ((kept.place, kept.fault) != before):
                 self._bridge.put(Doubt(kept.root.folder))
 
     def _restart(self) -> None:
@@ -200,6 +203,10 @@ class _Kept:
     def choose_names(self) -> None:
         named = [wish.only for wish in self.wishes if wish.only is not None]
         self.root.names = frozenset().union(*named) if len(named) == len(self.wishes) else None
+
+    @property
+    def fault(self) -> str | None:
+        return next((wish.fault for wish in self.wishes), None)
 
     def say(self, fault: str | None) -> None:
         for wish in self.wishes:

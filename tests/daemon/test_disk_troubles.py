@@ -72,7 +72,7 @@ async def test_what_the_watcher_does_not_hear_is_found_within_a_minute(lan: Lan,
         await anna.create(BOOKS, path.parent)
         await until(lambda: anna.mandate().idle)
         await trio.sleep(45)
-        anna.watcher.problem = WatchLimit(limit=3, what="folders at once", setting="max_user_watches", better=6)
+        anna.watcher.fail(WatchLimit(limit=3, what="folders at once", setting="max_user_watches", better=6))
         path.write_text("saved unheard")
         records = anna.mandate().books.journal.view()
         with trio.fail_after(65):

@@ -303,7 +303,7 @@ async def test_without_any_inotify_instance_the_status_says_so_and_it_is_tried_a
         resource.setrlimit(resource.RLIMIT_NOFILE, (fds - 1, hard))  # EMFILE, as with too many instances
         await nursery.start(watcher.run)
         wish = await watcher.watch(tmp_path, recursive=True)
-        await watcher.changes()
+        assert (await watcher.changes()).refused, "whoever relies on it is told"
         assert isinstance(watcher.problem, WatchLimit)
         assert "fs.inotify.max_user_instances=" in str(watcher.problem)
         assert wish.fault

@@ -87,12 +87,18 @@ class FakeWatcher:
         self._heard.append(("doubt", folder))
         self._arrived.set()
 
+    def fail(self, problem: UserError) -> None:
+        """Not everything can be watched any more."""
+        self.problem = problem
+        self._heard.append(("refused", Path()))
+        self._arrived.set()
+
     async def changes(self) -> Changes:
         await self._arrived.wait()
         self._arrived = trio.Event()
         heard, self._heard = self._heard, []
         of = {kind: frozenset(path for k, path in heard if k == kind) for kind in ("touched", "closed", "doubt")}
-        return Changes(of["touched"] - of["closed"], of["closed"], of["doubt"])
+        return Changes(of["touched"] - of["closed"], of["closed"], of["doubt"], any(k == "refused" for k, _ in heard))
 
 
 def _covers(watch: Watch, path: Path) -> bool:
