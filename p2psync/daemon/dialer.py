@@ -65,6 +65,11 @@ class Candidate:
         """The gate's name."""
         return self.gate.kind, self.gate.mandate, self.gate.invite
 
+    @property
+    def any_door(self) -> tuple[str, bool]:
+        """For when nobody was reached at the address, whatever the gate."""
+        return "any", self.met
+
 
 Place: TypeAlias = tuple[str, int]
 OpenStream: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
@@ -146,7 +151,8 @@ class Dialer:
 
     def _due(self, candidate: Candidate) -> float:
         where = (candidate.host, candidate.port)
-        _, rested = self._rest.get(where, {}).get(candidate.door, (None, 0.0))
+        rests = self._rest.get(where, {})
+        rested = max(rests[door][1] if door in rests else 0.0 for door in (candidate.door, candidate.any_door))
         return max(rested, self._tried.get(where, -APART_S) + APART_S)
 
     def _is_linked(self, candidate: Candidate, where: Place) -> bool:
@@ -186,9 +192,15 @@ class Dialer:
         for seen in list(self._heard.values()):
             if seen.instance not in self._gates:
                 self._gates[seen.instance] = self._gates_of(seen)
-            for host in seen.addresses:
+            device = self._device_at([(host, seen.port) for host in seen.addresses])
+            for host in seen.addresses:  # of one machine: who was met at one of them is at all of them
                 for gate in self._gates[seen.instance]:
-                    yield Candidate(host, seen.port, gate)
+                    yield Candidate(host, seen.port, gate, device)
+
+    def _device_at(self, places: list[Place]) -> DeviceId | None:
+        """Who was met at one of these addresses, or is linked from there."""
+        linked = (device for device, peer in self._office.links.items() if peer.dialled in places)
+        return next((self._known[where] for where in places if where in self._known), None) or next(linked, None)
 
     def _gates_of(self, seen: Seen) -> list[Gate]:
         office = self._office
@@ -240,12 +252,16 @@ class Dialer:
             return None
         self._tried[candidate.host, candidate.port] = trio.current_time()
         _keep_latest(self._tried, _PLACES)
+        reached = False
         try:
             with trio.move_on_after(CONNECT_S):
                 stream = await self._open_stream(host, candidate.port)
+                reached = True
                 return await connect(stream, self._office.home.keys, candidate.gate, nonce=self._office.nonce)
         except (OSError, PeerError) as e:
             log.debug("no link to %s port %d: %s", host, candidate.port, e)
+        if not reached:
+            self._let_rest(candidate, candidate.any_door)
         return None
 
     async def _talk(self, link: Link, candidate: Candidate) -> None:
@@ -281,10 +297,13 @@ class Dialer:
         _keep_latest(self._known, _PLACES)
 
     def _failed(self, candidate: Candidate) -> None:
+        self._let_rest(candidate, candidate.door)
+
+    def _let_rest(self, candidate: Candidate, door: object) -> None:
         rests = self._rest.setdefault((candidate.host, candidate.port), {})
         longest = _LONGEST_MET_S if candidate.met else _LONGEST_S
-        backoff = rests[candidate.door][0] if candidate.door in rests else Backoff(first=1.0, longest=longest)
-        rests[candidate.door] = (backoff, trio.current_time() + backoff.failed(random.random()))
+        backoff = rests[door][0] if door in rests else Backoff(first=1.0, longest=longest)
+        rests[door] = (backoff, trio.current_time() + backoff.failed(random.random()))
         _keep_latest(self._rest, _PLACES)
 
 

@@ -132,6 +132,7 @@ class Books:
         self._flooded = self.ledger.get("flooded") is not None
         self._locations: dict[RelPath, Location] | None = None
         self._moved = False
+        self._shared = False
         self._reload()
 
     def _reload(self) -> None:
@@ -171,7 +172,9 @@ class Books:
     @property
     def shared(self) -> bool:
         """Whether the mandate may be found and joined by others."""
-        return self.ledger.get("shared") == b"1"
+        if not self._shared:  # once and for all
+            self._shared = self.ledger.get("shared") == b"1"
+        return self._shared
 
     @property
     def folder(self) -> Path:
