@@ -26,6 +26,7 @@ from p2psync.store import (
     preparing,
     resolving,
     seeing,
+    sharing,
     sources,
     swap,
     versions,
@@ -109,7 +110,7 @@ class BusyOffice:
     def __init__(self, root: Path, seed: int, monkeypatch: Any, *, kills: bool = True, races: bool = True) -> None:
         self.chance = random.Random(seed)
         self.vaulted = self.chance.choice([sources.VAULTED, sources.VAULTED, CHUNK_MAX])
-        for module in (seeing, apply, preparing, work, sources):
+        for module in (seeing, apply, preparing, sharing, work, sources):
             monkeypatch.setattr(module, "VAULTED", self.vaulted)
         self.kills, self.races = kills, races
         self.counter = self.entries = 0

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from p2psync.store import attaching, resolving, versions
+from p2psync.store import attaching, resolving, sharing, versions
 from p2psync.values.names import RelPath
 from tests.lan.desks import Desk, fast_place, fast_vanishing, tree
 from tests.lan.kill import killing
@@ -78,6 +78,7 @@ def check(anna, marie, why):
     assert anna.conflicts() == marie.conflicts(), why
     for desk in (anna, marie):
         assert not desk.settle().records, why
+        sharing.finish(desk.books, desk.sources)
         assert not list(desk.root.rglob(".p2psync*")), why
     for version in versions.history(anna.books.ledger.read(), None):
         if version.entry.content is not None:
@@ -315,7 +316,7 @@ def test_killed_while_much_was_deleted_and_confirmed(office):
 
 
 def test_killed_while_a_large_version_arrives(office, monkeypatch):
-    for module in ("sources", "seeing", "apply", "preparing"):
+    for module in ("sources", "seeing", "apply", "preparing", "sharing"):
         monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1024)
     anna, marie = office
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store import attaching, carryout, copies, resolving, root, vanishing, versions
+from p2psync.store import attaching, carryout, copies, resolving, root, sharing, vanishing, versions
 from p2psync.store.faults import DiskFull
 from p2psync.store.locations import Location
 from p2psync.store.seeing import NotNoted
@@ -74,6 +74,9 @@ def quiet(*desks):
     exchange(*desks)
     views = {desk.books.journal.view() for desk in desks}
     assert len(views) == 1
+    for desk in desks:
+        sharing.finish(desk.books, desk.sources)
+        desk.work.sweep()
     stamps = [stamps_of(desk) for desk in desks]
     for desk in desks:
         assert not desk.settle(*[d for d in desks if d is not desk]).records
@@ -1255,7 +1258,7 @@ def test_a_full_disk_at_each_step_of_a_round(anna, marie, monkeypatch):
 @pytest.fixture
 def small_vault(monkeypatch):
     """What is larger than 1 KiB counts as large."""
-    for module in ("sources", "seeing", "apply", "preparing"):
+    for module in ("sources", "seeing", "apply", "preparing", "sharing"):
         monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1024)
 
 
