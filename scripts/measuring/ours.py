@@ -108,7 +108,12 @@ class P2psync(Peer):
     def cli(self, desk: Desk, *words: str) -> str:
         """Run one command there; what it prints. Raises: GaveUp."""
         done = subprocess.run(
-            [self.program, *words], env=os.environ | self.environment(desk), stdin=subprocess.DEVNULL, capture_output=True, text=True
+            [self.program, *words],
+            cwd=self.place(desk),
+            env=os.environ | self.environment(desk),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         if done.returncode not in (0, 4):
             raise GaveUp(f"p2psync {' '.join(words)} said ({done.returncode}): {(done.stderr or done.stdout).strip()}")

@@ -85,6 +85,7 @@ class Peer(abc.ABC):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if self.talks(desk) else log,
                 stderr=log,
+                cwd=self.place(desk),  # not ours: a program must not find itself in the sources beside the bench
                 env=os.environ | self.environment(desk),
                 text=True,
             )

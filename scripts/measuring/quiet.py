@@ -77,6 +77,6 @@ def commands(session: Session, size: Size) -> Figures:
     environment = os.environ | session.peer.environment(desk)
     for _ in range(10):
         start = time.monotonic()
-        subprocess.run([session.peer.program, "status"], env=environment, check=False, capture_output=True)
+        subprocess.run([session.peer.program, "status"], cwd=session.peer.place(desk), env=environment, check=False, capture_output=True)
         times.append(time.monotonic() - start)
     return {"status from a shell, s": times}
