@@ -220,7 +220,7 @@ async def test_it_waits_when_the_system_has_no_more_sockets(autojump_clock: trio
 
 
 async def test_strangers_are_counted_once_a_minute(autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "p2psync")
     line = Line()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: serve([line], greet, talk, limits=Limits(burst=5)))

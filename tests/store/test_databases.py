@@ -106,7 +106,7 @@ def meet(*desks: Desk) -> None:
         for other in desks:
             if one is not other:
                 one.learn(other)
-        one.settle(*(other for other in desks if other is not one))
+        one.settle(*(other for other in desks if other is not one), patience=15.0)  # a slow snapshot is rested from for as long
 
 
 def versions_of(desk: Desk, name: str) -> int:
