@@ -292,7 +292,6 @@ class Fetcher:
         if self._buffered > _BUFFER:
             with conversation.peer.turns.held_up():
                 while self._buffered > _BUFFER:
-                    self._room = trio.Event()
                     await self._room.wait()
 
     def no_chunk(self, conversation: "Conversation", digest: Digest) -> None:
@@ -391,7 +390,8 @@ class Fetcher:
             self.seekers.came(digest for digest, _ in batch)
         self._in_hand.difference_update(digest for digest, _ in batch)
         self._buffered -= sum(len(data) for _, data in batch)
-        self._room.set()
+        self._room.set()  # for every link that waits
+        self._room = trio.Event()
         return complete
 
     def _could_not_write(self, error: UserError) -> None:

@@ -217,3 +217,21 @@ async def test_a_small_save_does_not_wait_for_a_large_file_that_is_being_read(
         mandate.rescan()
         await until(lambda: bruno.reads(f"{BOOKS}/Belege/large.db") == text)
         assert (await anna.wait())["agreed"]
+
+
+async def test_every_link_goes_on_once_what_came_over_all_of_them_is_written(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2psync.daemon.fetcher._BUFFER", 30_000)
+    fetching = Fetching()
+    fetching.want(*CHUNKS)
+    async with trio.open_nursery() as links:
+        for index in range(3):  # as many links read beside each other, and two wait
+            links.start_soon(fetching.arrive, index)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(links.child_tasks) == 2
+        nursery.start_soon(fetching.fetcher.write_down)
+        with trio.fail_after(5):
+            await until(lambda: not links.child_tasks)
+    assert len(fetching.written) == 3
+    nursery.cancel_scope.cancel()
