@@ -184,8 +184,6 @@ class Conversation:
                 await self._take(message.records)
             case m.WantChunks():
                 self.peer.serve_content(lambda: self._serve_chunks(message))
-            case m.NoChunk() | m.NoListing() | m.Have():
-                self._take_word(message)
             case m.WantListing():
                 self.peer.serve_content(lambda: self._serve_listing(message))
             case m.Held():
@@ -196,6 +194,7 @@ class Conversation:
                 await self._take_content(message)
 
     async def _take_content(self, message: object) -> None:
+        """Content that the peer gives, or which of it the peer has and has not."""
         fetcher = self.mandate.fetcher
         match message:
             case m.Chunk():
@@ -208,6 +207,8 @@ class Conversation:
                 fetcher.no_listing(self, message.listing)
             case m.ListingChange():
                 await fetcher.change(message)
+            case m.Have():
+                fetcher.says(self, message.ids)
 
     def _compare(self, heads: m.Heads) -> None:
         """The peer's heads: ask for what we lack; one that compares again and lacks something is told ours, not too often."""
@@ -221,17 +222,6 @@ class Conversation:
         lacks = any(self.theirs.get(log, 0) < end.seq for log, end in ours.items())
         if lacks and not first and trio.current_time() - self._heads_at >= AGAIN_S:
             self._say_heads()
-
-    def _take_word(self, said: m.NoChunk | m.NoListing | m.Have) -> None:
-        """Which content the peer has, and which it has not."""
-        fetcher = self.mandate.fetcher
-        match said:
-            case m.NoChunk():
-                fetcher.no_chunk(self, said.id)
-            case m.NoListing():
-                fetcher.no_listing(self, said.listing)
-            case m.Have():
-                fetcher.says(self, said.ids)
 
     def _take_held(self, held: m.Held) -> None:
         before, self.held = self.held, held
@@ -294,16 +284,17 @@ class Conversation:
             pieces = self.mandate.sources.pieces(ids)
             while ids:
                 found = await self._read(partial(next, pieces, None)) or [(one, None) for one in ids]
-                found = [await self._staged(one) if one[1] is None else one for one in found]
+                if any(data is None for _, data in found):
+                    found = await self._read(partial(self._with_staged, found)) or found
                 if any(data is None for _, data in found):
                     self.mandate.fetcher.sought(self)
                 answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
                 await there.send(answers)
                 ids = ids[len(found) :]
 
-    async def _staged(self, one: tuple[Digest, None]) -> tuple[Digest, bytes | None]:
-        """A chunk that stands in no file yet, but in what is being fetched."""
-        return one[0], await self._read(partial(self.mandate.arrivals.chunk, one[0]))
+    def _with_staged(self, found: list[tuple[Digest, bytes | None]]) -> list[tuple[Digest, bytes | None]]:
+        """The same with those that stand in no file yet, but in what is being fetched."""
+        return [(digest, self.mandate.arrivals.chunk(digest) if data is None else data) for digest, data in found]
 
     async def _serve_listing(self, want: m.WantListing) -> None:
         packed = await self._read(partial(self.mandate.packed_listing, want.listing))

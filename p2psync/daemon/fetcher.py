@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from p2psync.daemon.inbox import Inbox
 from p2psync.daemon.seekers import Seekers
 from p2psync.engine.pages import Pages
 from p2psync.engine.shares import in_turn
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from p2psync.engine.messages import Listing as ListingPage
     from p2psync.engine.messages import ListingChange
 
-_BUFFER = 2 * 1024 * 1024
-"""Bytes that may have arrived and not be written; then the links wait. So much is sent again after a kill."""
-_BATCH = 1024 * 1024
-"""Bytes that are worth a write of their own."""
-_GATHER_S = 0.005
-"""So long may what has arrived wait for what is on its way, to be written with it."""
 PAUSE_S = 20.0
 """After something could not be written, nothing is asked for so long."""
 
@@ -65,6 +60,7 @@ class Fetcher:
         self._ready, self._failed, self._wrote = ready, failed, wrote
         self.bytes_in = 0
         self.seekers = Seekers()
+        self._inbox = Inbox()
         self._conversations: list[Conversation] = []
         self._forget_wants()
 
@@ -76,11 +72,6 @@ class Fetcher:
         self._pages: Pages[Conversation] = Pages()
         self._paths: dict[Digest, set[RelPath]] = {}
         self._listed: dict[Digest, set[RelPath]] = {}
-        self._buffer: list[tuple[Digest, bytes]] = []
-        self._in_hand: set[Digest] = set()
-        self._buffered = 0
-        self._arrived = trio.Event()
-        self._room = trio.Event()
         self._paused_until = -1.0
 
     def forget(self) -> None:
@@ -88,7 +79,7 @@ class Fetcher:
         for conversation in self._conversations:
             self._transfer.remove_peer(conversation)
             self._pages.remove_peer(conversation)
-        self._room.set()
+        self._inbox.clear()
         self._forget_wants()
         for conversation in self._conversations:
             self._add_peer(conversation)
@@ -133,7 +124,7 @@ class Fetcher:
         for chunk in want.chunks:
             self._paths.setdefault(chunk.digest, set()).add(path)
         chunks = in_turn(want.chunks, place, of, self._device + want.content.digest)
-        fresh = (chunk for chunk in chunks if chunk.digest not in self._in_hand)
+        fresh = (chunk for chunk in chunks if chunk.digest not in self._inbox)
         self._transfer.want(((chunk.digest, chunk.size) for chunk in fresh), of=want.content.size)
         if want.listing is None:
             self._listed.setdefault(want.content.listing, set()).add(path)
@@ -281,18 +272,12 @@ class Fetcher:
             raise Malformed(why="a chunk with another digest")
         self._transfer.arrived(conversation, digest)
         self.bytes_in += len(data)
-        if digest in self._paths and digest not in self._in_hand:
-            self._buffer.append((digest, data))
-            self._in_hand.add(digest)
-            self._buffered += len(data)
-            self._arrived.set()
-        elif digest not in self._in_hand:
-            self._deposit.early.put(digest, data)
+        if digest not in self._inbox:
+            (self._inbox if digest in self._paths else self._deposit.early).put(digest, data)
         conversation.peer.turns.answered()
-        if self._buffered > _BUFFER:
+        if self._inbox.full:
             with conversation.peer.turns.held_up():
-                while self._buffered > _BUFFER:
-                    await self._room.wait()
+                await self._inbox.room()
 
     def no_chunk(self, conversation: "Conversation", digest: Digest) -> None:
         """The peer lacks a chunk: another one is asked."""
@@ -371,14 +356,7 @@ class Fetcher:
 
     async def _write_batch(self) -> set[RelPath]:
         """Write down what has arrived next; the paths whose last missing chunk was among it."""
-        while True:
-            await self._arrived.wait()
-            if self._buffered < _BATCH and len(self._transfer):
-                await trio.sleep(_GATHER_S)
-            self._arrived = trio.Event()
-            batch, self._buffer = self._buffer, []
-            if batch:
-                break
+        batch = await self._inbox.batch(lambda: len(self._transfer))
         complete: set[RelPath] = set()
         try:
             await trio.to_thread.run_sync(self._deposit.chunks, batch)
@@ -388,10 +366,7 @@ class Fetcher:
             self._wrote()
             complete = self._finished(batch)
             self.seekers.came(digest for digest, _ in batch)
-        self._in_hand.difference_update(digest for digest, _ in batch)
-        self._buffered -= sum(len(data) for _, data in batch)
-        self._room.set()  # for every link that waits
-        self._room = trio.Event()
+        self._inbox.written(batch)
         return complete
 
     def _could_not_write(self, error: UserError) -> None:

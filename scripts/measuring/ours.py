@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring.lan import INTERFACE, Desk
-from measuring.peer import GaveUp, OverUnix, Peer, until
+from measuring.peer import FIRST, GaveUp, OverUnix, Peer, until
 
 
 class P2psync(Peer):
@@ -39,9 +39,9 @@ class P2psync(Peer):
             self.start(desk)
         until(lambda: all(self.status(desk) for desk in self.desks), 20, "all daemons answer", 0.02)
         first, *others = self.desks
-        folders = [self.place(first) / "books"]
+        folders = [self.folder(first)]
         folders[0].mkdir()
-        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
+        (folders[0] / FIRST).write_text("The folder that is measured.\n", encoding="utf-8")
         for words in (["create", self.mandate], ["attach", self.mandate, str(folders[0])], ["share", self.mandate]):
             self.cli(first, *words)
         for desk in others:
@@ -68,7 +68,7 @@ class P2psync(Peer):
         self._admit(host, desk, self.mandate)
         until(lambda: bool(self._locations(desk)), 30, "the other side gets the folder", 0.05)
         folder = Path(self._locations(desk)[0])
-        until((folder / "README.txt").exists, 30, "the other side gets the first file", 0.05)
+        until((folder / FIRST).exists, 30, "the other side gets the first file", 0.05)
         return folder
 
     def settle(self) -> None:

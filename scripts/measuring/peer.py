@@ -15,6 +15,9 @@ from pathlib import Path
 from measuring.lan import Desk
 from measuring.process import tree
 
+FIRST = "README.txt"
+"""The file that is there from the beginning."""
+
 
 class GaveUp(Exception):
     """Something that was waited for did not happen, or a byte differs; the message says what."""
@@ -97,6 +100,22 @@ class Peer(abc.ABC):
     def place(self, desk: Desk) -> Path:
         """Where everything of this desk is."""
         return self.home / desk.name
+
+    def folder(self, desk: Desk) -> Path:
+        """The folder of this desk that is measured."""
+        return self.place(desk) / "books"
+
+    def make_folders(self) -> list[Path]:
+        """Make it on every desk, with a first file on the first one."""
+        folders = [self.folder(desk) for desk in self.desks]
+        for folder in folders:
+            folder.mkdir()
+        (folders[0] / FIRST).write_text("The folder that is measured.\n", encoding="utf-8")
+        return folders
+
+    def listens(self, desk: Desk, port: int | str) -> bool:
+        """Whether somebody takes connections at this port of a desk."""
+        return bool(subprocess.run(desk.command("ss", "-Hltn", f"sport = :{port}"), capture_output=True, check=True).stdout)
 
     def environment(self, desk: Desk) -> Mapping[str, str]:
         """Variables that the program needs besides the usual ones."""

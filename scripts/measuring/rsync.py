@@ -36,20 +36,17 @@ class Rsync(Peer):
     def command(self, desk: Desk) -> list[str]:
         if desk is self.desks[1]:
             return desk.command(self.program, "--daemon", "--no-detach", f"--config={self.place(desk) / 'rsyncd.conf'}")
-        return desk.command("sh", "-c", LOOP, "sh", f"{self._folder(desk)}/", f"rsync://{self.desks[1].address}/books/")
+        return desk.command("sh", "-c", LOOP, "sh", f"{self.folder(desk)}/", f"rsync://{self.desks[1].address}/books/")
 
     def open(self) -> list[Path]:
         first, second = self.desks
-        folders = [self._folder(first), self._folder(second)]
-        for folder in folders:
-            folder.mkdir()
-        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
+        folders = self.make_folders()
         text = DAEMON.format(address=second.address, folder=folders[1])
         (self.place(second) / "rsyncd.conf").write_text(text, encoding="utf-8")
         self.under_way = 0
         self.start(second)
         self.start(first)
-        until(self._listens, 10, "rsync listens", 0.02)
+        self._wait_for_daemon()
         self.notice()
         self.settle()
         return folders
@@ -71,15 +68,12 @@ class Rsync(Peer):
     def start(self, desk: Desk) -> None:
         super().start(desk)
         if self.under_way:  # after a kill of the daemon: its client has failed, and is run again
-            until(self._listens, 10, "rsync listens", 0.02)
+            self._wait_for_daemon()
             self.settle()
             self.notice()
 
     def talks(self, desk: Desk) -> bool:
         return desk is self.desks[0]
 
-    def _listens(self) -> bool:
-        return bool(subprocess.run(self.desks[1].command("ss", "-Hltn", "sport = :873"), capture_output=True, check=True).stdout)
-
-    def _folder(self, desk: Desk) -> Path:
-        return self.place(desk) / "books"
+    def _wait_for_daemon(self) -> None:
+        until(lambda: self.listens(self.desks[1], 873), 10, "rsync listens", 0.02)

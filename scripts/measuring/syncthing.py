@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from measuring.lan import Desk
-from measuring.peer import OverUnix, Peer, until
+from measuring.peer import FIRST, OverUnix, Peer, until
 
 KEY = "bench"
 OPTIONS = {
@@ -51,16 +51,15 @@ class Syncthing(Peer):
 
     def open(self) -> list[Path]:
         ids = [self._make_key(desk) for desk in self.desks]
-        folders = [self.place(desk) / "books" for desk in self.desks]
+        # The first file before the first scan: what is saved between that and the beginning of the watch would be seen an hour later.
+        folders = self.make_folders()
         for folder in folders:
-            (folder / ".stfolder").mkdir(parents=True)
-        # Before the first scan: what is saved between that and the beginning of the watch would be seen an hour later.
-        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
+            (folder / ".stfolder").mkdir()
         for desk, folder in zip(self.desks, folders, strict=True):
             self._configure(desk, folder, ids)
             self.start(desk)
         until(lambda: all(self.connected(desk) for desk in self.desks), 90, "syncthing is connected", 0.05)
-        until(lambda: all((folder / "README.txt").exists() for folder in folders), 60, "syncthing brings the first file", 0.05)
+        until(lambda: all((folder / FIRST).exists() for folder in folders), 60, "syncthing brings the first file", 0.05)
         self.settle()
         return folders
 

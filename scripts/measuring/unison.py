@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from measuring.lan import Desk
-from measuring.peer import Peer, until
+from measuring.peer import FIRST, Peer, until
 
 PORT = "7777"
 
@@ -28,23 +28,20 @@ class Unison(Peer):
     def command(self, desk: Desk) -> list[str]:
         if desk is self.desks[1]:
             return desk.command(self.program, "-socket", PORT, "-listen", desk.address)
-        server = f"socket://{self.desks[1].address}:{PORT}/{self._folder(self.desks[1])}"
+        server = f"socket://{self.desks[1].address}:{PORT}/{self.folder(self.desks[1])}"
         quiet = ("-ui", "text", "-batch", "-auto", "-log=false", "-confirmbigdel=false", "-silent")
-        return desk.command(self.program, str(self._folder(desk)), server, "-repeat", "1", *quiet)
+        return desk.command(self.program, str(self.folder(desk)), server, "-repeat", "1", *quiet)
 
     def environment(self, desk: Desk) -> Mapping[str, str]:
         return {"HOME": str(self.place(desk)), "UNISON": str(self.place(desk) / "state")}
 
     def open(self) -> list[Path]:
         first, second = self.desks
-        folders = [self._folder(first), self._folder(second)]
-        for folder in folders:
-            folder.mkdir()
-        (folders[0] / "README.txt").write_text("The folder that is measured.\n", encoding="utf-8")
+        folders = self.make_folders()
         self.start(second)
-        until(lambda: self._listens(second), 10, "unison listens", 0.02)
+        self._wait_for_server()
         self.start(first)
-        until((folders[1] / "README.txt").exists, 30, "unison brings the first file", 0.02)
+        until((folders[1] / FIRST).exists, 30, "unison brings the first file", 0.02)
         return folders
 
     def settle(self) -> None:
@@ -54,7 +51,7 @@ class Unison(Peer):
         super().start(desk)
         first, second = self.desks
         if desk is second and first.name in self.running:  # the client ends when its server does
-            until(lambda: self._listens(second), 10, "unison listens", 0.02)
+            self._wait_for_server()
             self.kill(first)
             self.start(first)
 
@@ -66,8 +63,5 @@ class Unison(Peer):
         for process in self.running.values():
             process.send_signal(signal.SIGCONT)
 
-    def _listens(self, desk: Desk) -> bool:
-        return bool(subprocess.run(desk.command("ss", "-Hltn", f"sport = :{PORT}"), capture_output=True, check=True).stdout)
-
-    def _folder(self, desk: Desk) -> Path:
-        return self.place(desk) / "books"
+    def _wait_for_server(self) -> None:
+        until(lambda: self.listens(self.desks[1], PORT), 10, "unison listens", 0.02)

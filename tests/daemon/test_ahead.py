@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +33,19 @@ def asking() -> Iterator[list[Any]]:
         asked += [*chunks, *lists]
 
 
-async def _office(anna: Machine, bruno: Machine) -> None:
-    await anna.create(BOOKS)
-    await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
-    anna.write("Buch/journal.csv", "one")
-    await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Buch")])
-    await until(lambda: bruno.reads(f"{BOOKS}/Buch/journal.csv") == "one")
-    assert (await bruno.wait())["agreed"]
+@asynccontextmanager
+async def office(lan: Lan) -> AsyncIterator[tuple[Machine, Machine]]:
+    """Anna and Bruno, who share a folder and agree about what is in it."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on(), bruno.on():
+        await anna.create(BOOKS)
+        await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
+        anna.write("Buch/journal.csv", "one")
+        await anna.ask("/v1/attach", mandate=BOOKS, paths=[str(anna.place / "Buch")])
+        await until(lambda: bruno.reads(f"{BOOKS}/Buch/journal.csv") == "one")
+        assert (await bruno.wait())["agreed"]
+        yield anna, bruno
 
 
 async def _saved(anna: Machine, bruno: Machine, name: str, text: str) -> None:
@@ -49,10 +55,7 @@ async def _saved(anna: Machine, bruno: Machine, name: str, text: str) -> None:
 
 @pytest.mark.parametrize("size", [2, 20_000, MOST_AHEAD])
 async def test_nobody_has_to_ask_for_a_small_save(lan: Lan, autojump_clock: MockClock, size: int) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         with asking() as asked:
             await _saved(anna, bruno, "journal.csv", random.Random(size).randbytes(size // 2).hex())
             assert (await bruno.wait())["agreed"]
@@ -61,20 +64,14 @@ async def test_nobody_has_to_ask_for_a_small_save(lan: Lan, autojump_clock: Mock
 
 
 async def test_what_is_large_is_asked_for(lan: Lan, autojump_clock: MockClock) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         with asking() as asked:
             await _saved(anna, bruno, "journal.csv", random.Random(1).randbytes(MOST_AHEAD).hex())
         assert asked
 
 
 async def test_what_the_others_have_already_is_not_sent(lan: Lan, autojump_clock: MockClock) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         text = random.Random(2).randbytes(100_000).hex()
         await _saved(anna, bruno, "report.csv", text)
         before = anna.mandate().bytes_out
@@ -86,20 +83,14 @@ async def test_what_the_others_have_already_is_not_sent(lan: Lan, autojump_clock
 
 async def test_what_found_no_room_is_asked_for(lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early.Early.__init__, "__defaults__", (100,))
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         with asking() as asked:
             await _saved(anna, bruno, "journal.csv", random.Random(3).randbytes(5000).hex())
         assert asked
 
 
 async def test_of_a_large_save_the_change_in_its_chunk_list_goes_ahead(lan: Lan, autojump_clock: MockClock) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         text = random.Random(4).randbytes(400_000).hex()
         await _saved(anna, bruno, "journal.csv", text)
         with noting(Conversation, "ask_listing") as lists, noting(Conversation, "ask_chunks") as chunks:
@@ -112,10 +103,7 @@ async def test_of_a_large_save_the_change_in_its_chunk_list_goes_ahead(lan: Lan,
 async def test_the_whole_list_is_asked_for_by_whoever_lacks_the_one_before_or_does_not_know_the_message(
     lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         text = random.Random(4).randbytes(400_000).hex()
         await _saved(anna, bruno, "journal.csv", text)
         with monkeypatch.context() as patched, noting(Conversation, "ask_listing") as lists:
@@ -132,10 +120,7 @@ async def test_the_whole_list_is_asked_for_by_whoever_lacks_the_one_before_or_do
 
 @pytest.mark.parametrize("lie", ["before", "after", "between", "known"])
 async def test_a_change_that_is_not_right_changes_nothing(lan: Lan, autojump_clock: MockClock, lie: str) -> None:
-    anna = lan.machine("Anna")
-    bruno = lan.machine("Bruno", peers=(anna,))
-    async with anna.on(), bruno.on():
-        await _office(anna, bruno)
+    async with office(lan) as (anna, bruno):
         text = random.Random(4).randbytes(400_000).hex()
         await _saved(anna, bruno, "journal.csv", text)
         with noting(Conversation, "ask_listing") as lists:

@@ -222,7 +222,7 @@ async def test_a_small_save_does_not_wait_for_a_large_file_that_is_being_read(
 async def test_every_link_goes_on_once_what_came_over_all_of_them_is_written(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2psync.daemon.fetcher._BUFFER", 30_000)
+    monkeypatch.setattr("p2psync.daemon.inbox.BUFFER", 30_000)
     fetching = Fetching()
     fetching.want(*CHUNKS)
     async with trio.open_nursery() as links:

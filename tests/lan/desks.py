@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from p2psync.engine import pauses
 from p2psync.engine.invitation import Admission, consider_join, draft, ticket_for
 from p2psync.store import attaching, resolving, vanishing
@@ -205,6 +207,19 @@ def fast_place() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
         yield Path(place)
+
+
+@contextmanager
+def two_desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
+    """Anna's desk and Marie's, who has joined her, with nothing attached yet; what is gone is believed at once."""
+    fast_vanishing(monkeypatch)
+    with fast_place() as place:
+        anna = Desk(place / "anna", "Anna").found()
+        marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+        yield anna, marie
+        for desk in (anna, marie):
+            desk.arrivals.close()
+            desk.books.close()
 
 
 def fast_vanishing(monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -236,17 +236,23 @@ class Lan:
             if machine is None or {caller, host} & self.unplugged or (caller, host) in self.blocked:
                 await trio.sleep(3)  # so long the neighbours are asked for an address before the system gives up
                 raise OSError("no route to host")
-            if machine.door is None:
-                raise OSError("connection refused")
-            wire = Wire(self, caller, host)
-            try:
-                await machine.door.arrive.send(wire.ends[1])
-            except trio.BrokenResourceError:
-                raise OSError("connection refused") from None
+            wire = await knock(machine.door, lambda: Wire(self, caller, host))
             self.wires.append(wire)
             return wire.ends[0]
 
         return open_stream
+
+
+async def knock(door: Door | None, lay: Callable[[], Any]) -> Any:
+    """A wire, made by ``lay``, whose far end went through the door. Raises: OSError, where nobody listens."""
+    if door is None:
+        raise OSError("connection refused")
+    wire = lay()
+    try:
+        await door.arrive.send(wire.ends[1])
+    except trio.BrokenResourceError:
+        raise OSError("connection refused") from None
+    return wire
 
 
 def interface(address: str) -> Interface:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from p2psync.edge.discovery import Announcement, Seen
-from tests.lan.fake_lan import PORT
+from tests.lan.fake_lan import PORT, knock
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -151,13 +151,7 @@ class Net:
             if machine is None or self.is_parted(caller, host) or machine.is_off:
                 await trio.sleep(ARP_S)
                 raise OSError("no route to host")
-            if machine.door is None:
-                raise OSError("connection refused")
-            wire = Wire(self, caller, host)
-            try:
-                await machine.door.arrive.send(wire.ends[1])
-            except trio.BrokenResourceError:
-                raise OSError("connection refused") from None
+            wire = await knock(machine.door, lambda: Wire(self, caller, host))
             self.wires.append(wire)
             return wire.ends[0]
 

@@ -15,22 +15,16 @@ from p2psync.store.staging import staged_name
 from p2psync.values.content import File
 from p2psync.values.digest import content_digest
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, exchange, fast_place, fast_vanishing, tree
+from tests.lan.desks import Desk, exchange, tree, two_desks
 
 
 @pytest.fixture
 def desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
-    fast_vanishing(monkeypatch)
-    with fast_place() as place:
-        anna = Desk(place / "anna", "Anna").found()
-        marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+    with two_desks(monkeypatch) as (anna, marie):
         (anna.files / "recus").mkdir(parents=True)
         anna.attach(anna.files / "recus")
         exchange(anna, marie)
         yield anna, marie
-        for desk in (anna, marie):
-            desk.arrivals.close()
-            desk.books.close()
 
 
 def write_many(folder: Path, number: int = 300) -> dict[str, str]:

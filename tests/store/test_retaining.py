@@ -17,7 +17,7 @@ from p2psync.store.retaining import Kept
 from p2psync.values.content import CHUNK_MAX, Content, File
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, fast_place, fast_vanishing
+from tests.lan.desks import Desk, two_desks
 from tests.lan.kill import killing
 
 SHORT = Policy(2, 3, 0)
@@ -26,19 +26,13 @@ NAME = RelPath("compta.cre")
 
 @pytest.fixture
 def desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
-    fast_vanishing(monkeypatch)
-    with fast_place() as place:
-        anna = Desk(place / "anna", "Anna").found()
-        marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+    with two_desks(monkeypatch) as (anna, marie):
         anna.folder.mkdir()
         book(anna).write_bytes(data(0))
         anna.attach(book(anna))
         marie.learn(anna)
         marie.settle(anna)
         yield anna, marie
-        for desk in (anna, marie):
-            desk.arrivals.close()
-            desk.books.close()
 
 
 def book(desk: Desk) -> Path:

@@ -30,14 +30,18 @@ def ids(desk: Desk, content: Content) -> set[Digest]:
     return {chunk.digest for chunk in listing}
 
 
+def brought(anna: Desk, marie: Desk) -> None:
+    """Marie has what Anna saved."""
+    marie.learn(anna)
+    marie.settle(anna)
+
+
 def test_what_both_versions_have_is_copied_when_there_is_time(desks: tuple[Desk, Desk]) -> None:
     anna, marie = desks
     old = save(anna, OLD)
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     new = save(anna, NEW)
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     vault = marie.books.vault
     assert vault.has(ids(marie, old)) == ids(marie, old) - ids(marie, new)
     assert marie.sources.complete(old) and marie.sources.outstanding
@@ -54,11 +58,9 @@ def test_what_both_versions_have_is_copied_when_there_is_time(desks: tuple[Desk,
 def test_what_is_written_over_before_it_was_copied_is_not_lost(desks: tuple[Desk, Desk]) -> None:
     anna, marie = desks
     old = save(anna, OLD)
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     save(anna, NEW)
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     (kept,) = marie.folder.glob(".p2psync-*.kept")
     assert kept.read_bytes() == OLD
     with book(marie).open("r+b") as file:  # as a program does that saves in place
@@ -80,8 +82,7 @@ def test_a_disk_that_cannot_swap_names_has_all_of_it_copied_first(desks: tuple[D
     old = save(anna, OLD)
     for text in (OLD, NEW):
         save(anna, text)
-        marie.learn(anna)
-        marie.settle(anna)
+        brought(anna, marie)
     assert marie.books.vault.has(ids(marie, old)) == ids(marie, old)
     assert not list(marie.folder.glob(".p2psync-*"))
 
@@ -91,11 +92,9 @@ def test_what_is_detached_is_copied_before_it_goes(desks: tuple[Desk, Desk]) -> 
     old = save(anna, OLD)
     for text in (OLD, NEW):
         save(anna, text)
-        marie.learn(anna)
-        marie.settle(anna)
+        brought(anna, marie)
     attaching.detach(anna.books, "compta.cre", "")
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     assert marie.books.vault.has(ids(marie, old)) == ids(marie, old)
     assert not list(marie.folder.glob(".p2psync-*"))
 
@@ -104,16 +103,13 @@ def test_what_replaces_it_in_turn_keeps_what_was_still_shared(desks: tuple[Desk,
     anna, marie = desks
     versions = [save(anna, OLD)]
     for at in (100_000, 300_000, 500_000):
-        marie.learn(anna)
-        marie.settle(anna)
+        brought(anna, marie)
         text = book(anna).read_bytes()
         versions.append(save(anna, text[:at] + b"%d" % at + text[at:]))
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     for content in versions:
         assert marie.sources.complete(content)
     save(anna, b"small")
-    marie.learn(anna)
-    marie.settle(anna)
+    brought(anna, marie)
     for content in versions:
         assert marie.books.vault.has(ids(marie, content)) == ids(marie, content)

@@ -18,26 +18,20 @@ from p2psync.values.content import CHUNK_MAX, Content, File, Listing
 from p2psync.values.digest import content_digest
 from p2psync.values.errors import UserError
 from p2psync.values.names import RelPath
-from tests.lan.desks import Desk, fast_place, fast_vanishing
+from tests.lan.desks import Desk, two_desks
 
 NAME = RelPath("compta.cre")
 
 
 @pytest.fixture
 def desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
-    fast_vanishing(monkeypatch)
-    with fast_place() as place:
-        anna = Desk(place / "anna", "Anna").found()
-        marie = Desk(place / "marie", "Marie").join(anna, anna.invite("Marie"))
+    with two_desks(monkeypatch) as (anna, marie):
         anna.folder.mkdir()
         (anna.folder / "compta.cre").write_text("version 1")
         anna.attach(anna.folder / "compta.cre")
         marie.learn(anna)
         marie.settle(anna)
         yield anna, marie
-        for desk in (anna, marie):
-            desk.arrivals.close()
-            desk.books.close()
 
 
 @pytest.fixture
