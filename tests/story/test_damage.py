@@ -32,10 +32,16 @@ class Disk:
         self.image.write_bytes(b"")
         os.truncate(self.image, 24 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum", str(self.image)], check=True, capture_output=True)
+        # A namespace that another test makes meanwhile takes all mounts along; of a shared one it learns that it is taken out.
+        for how in (["--bind", str(self.place)], ["--make-shared"]):
+            self._mount(*how)
         self.put_in()
 
     def put_in(self) -> None:
-        if subprocess.run(["mount", "-o", "loop", str(self.image), str(self.place)], capture_output=True, check=False).returncode:
+        self._mount("-o", "loop", str(self.image))
+
+    def _mount(self, *how: str) -> None:
+        if subprocess.run(["mount", *how, str(self.place)], capture_output=True, check=False).returncode:
             pytest.skip("mounting is not permitted here")
 
     def take_out(self) -> None:
@@ -57,9 +63,11 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk.place)], capture_output=True, check=False)
+    try:
+        yield Disk(tmp_path)
+    finally:
+        while not subprocess.run(["umount", "-l", str(tmp_path / "disk")], capture_output=True, check=False).returncode:
+            pass  # what is mounted there, and the place itself
 
 
 def test_what_a_disk_has_damaged_is_named_and_mended_from_another_machine(tmp_path: Path, disk: Disk) -> None:
