@@ -6,7 +6,6 @@ A breach is an ``AssertionError`` whose text names the invariant of the product'
 from __future__ import annotations
 
 import sqlite3
-import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from p2psync.engine.ignore import is_by_work
 from p2psync.values.digest import content_digest
 from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
 from p2psync.values.record import Kind, Record
-from tests.sim.people import FOLDER, PLAIN, SINGLES, Known, People
+from tests.sim.people import FOLDER, PLAIN, SINGLES, Known, People, fold
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -79,7 +78,7 @@ class Judge:
                 raise Breach(f"I5 {self.machine.person}: the folder {name} went, which nobody deleted ({step})")
             if isinstance(after, bytes) and after not in self.known.whole:
                 raise Breach(f"I1 {self.machine.person}: {name} holds what nobody wrote, {after[:60]!r} ({step})")
-            if isinstance(after, bytes) and (name, after) not in self.known.named:
+            if isinstance(after, bytes) and not self.known.was_put(name, after):
                 raise Breach(f"I9 {self.machine.person}: {name} holds what nobody saved under that name, {after[:60]!r} ({step})")
             self.by_daemon.add(name)
         self.seen = now
@@ -144,15 +143,15 @@ def recorded_by_nobody(judges: list[Judge], known: Known) -> None:
             "SELECT e.path, e.op, e.digest, e.act FROM entries e JOIN records r ON r.id = e.record WHERE r.device = ? AND e.attaches = 0",
             (own,),
         )
-        put = {(_fold(name), content_digest(content)) for name, content in known.put.get(judge.machine.person, set())}
-        removed = {_fold(name) for name in known.removed}
+        put = {(fold(name), content_digest(content)) for name, content in known.put.get(judge.machine.person, set())}
+        removed = {fold(name) for name in known.removed}
         for path, op, digest, act in rows.fetchall():
             if act not in (Act.SAVE, Act.DELETE):
                 continue
-            if op == Op.FILE and (_fold(path), digest) not in put:
+            if op == Op.FILE and (fold(path), digest) not in put:
                 whose = next((content for content in known.whole if content_digest(content) == digest), b"?")
                 raise Breach(f"I5 {judge.machine.person}: recorded a save of {path} that nobody made there, {_short(whose)!r}")
-            if op == Op.GONE and _fold(path) not in removed:
+            if op == Op.GONE and fold(path) not in removed:
                 raise Breach(f"I5 {judge.machine.person}: recorded a deletion of {path} that nobody made")
 
 
@@ -172,12 +171,8 @@ def agreement(judges: list[Judge]) -> None:
     for judge in judges:
         judge.seen = judge.tree()
     names = sorted(set().union(*(judge.seen for judge in judges)))
-    folds = [_fold(name) for name in names]
-    alike = {
-        name
-        for name, fold in zip(names, folds, strict=True)
-        if any(_fold(part) in folds and folds.count(_fold(part)) > 1 for part in _parents(name))
-    }
+    folds = [fold(name) for name in names]
+    alike = {name for name in names if any(fold(part) in folds and folds.count(fold(part)) > 1 for part in _parents(name))}
     for judge in judges:
         for name in alike:  # one of them is shown, and not written where the other stands
             judge.seen.pop(name, None)
@@ -198,10 +193,6 @@ def _short(content: object) -> object:
 @cache
 def _is_work(name: str) -> bool:
     return any(is_by_work(part) or " (" in part or part.startswith("~wrd") for part in name.split("/"))
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _parents(name: str) -> list[str]:
@@ -244,9 +235,9 @@ def copies_shown(judges: list[Judge]) -> None:
     for judge in judges:
         beside = {content_digest(c) for top, place in judge.people.places.items() for c in _all_near(judge, place) if c is not None}
         there = judge.tree()
-        folds = {_fold(name) for name in there}
+        folds = {fold(name) for name in there}
         for path, digests in conflicts(judge.machine).items():
-            if path not in there and _fold(path) in folds:  # another name stands here: this one waits for a person
+            if path not in there and fold(path) in folds:  # another name stands here: this one waits for a person
                 continue
             if missing := digests - {bytes(one) for one in beside}:
                 raise Breach(f"I8 {judge.machine.person}: {len(missing)} versions of {path} are in conflict and not shown")

@@ -56,6 +56,7 @@ class Machine:
         self.office: Office
         self.control: Control
         self.is_off = True
+        self.in_repair = trio.Lock()
         self._scope: trio.CancelScope | None = None
         self.started = trio.Event()
         self.ended = trio.Event()

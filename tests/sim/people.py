@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Known:
     """By machine: (name, content) that somebody there put under that name."""
     named: set[tuple[str, bytes]] = field(default_factory=set)
     """The same of all machines."""
+    folded: set[tuple[str, bytes]] = field(default_factory=set)
+    """What was put on a disk that takes names that differ in case for the same, under the name that they share."""
     removed: set[str] = field(default_factory=set)
     """Names under which somebody somewhere took something away, folders included."""
     folders: set[str] = field(default_factory=set)
@@ -69,9 +72,15 @@ class Known:
         self.whole.add(content)
         return content
 
-    def note_put(self, machine: str, name: str, content: bytes) -> None:
+    def note_put(self, machine: str, name: str, content: bytes, *, casefold: bool = False) -> None:
         self.put.setdefault(machine, set()).add((name, content))
         self.named.add((name, content))
+        if casefold:
+            self.folded.add((fold(name), content))
+
+    def was_put(self, name: str, content: bytes) -> bool:
+        """Whether somebody put this content under this name, or under one that was the same to the disk."""
+        return (name, content) in self.named or (fold(name), content) in self.folded
 
     def note_restored(self, machine: str, before: Mapping[str, bytes | None], after: Mapping[str, bytes | None]) -> None:
         """Somebody restored a backup at a machine: what stands there now is as they want it, and versions may be known to nobody."""
@@ -93,6 +102,12 @@ class Known:
         made = self.versions.get(name, [])
         used = {parent for one in made for parent in one.parents}
         return {one.content for number, one in enumerate(made) if number not in used}
+
+
+@lru_cache(5_000)
+def fold(name: str) -> str:
+    """What names that differ in case or in how accents are written have in common."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def read(path: Path) -> bytes:
@@ -178,10 +193,13 @@ class People:
         self._saved(name, before, content)
         self.machine.hear(where, "closed")
 
+    def _put(self, name: str, content: bytes) -> None:
+        self.known.note_put(self.machine.person, name, content, casefold=self.machine.disk.traits.casefold)
+
     def _saved(self, name: str, before: bytes | None, content: bytes) -> None:
         self.say(f"{self.machine.person} saved {name}: {content[:20]!r}")
         self.known.whole.add(content)
-        self.known.note_put(self.machine.person, name, content)
+        self._put(name, content)
         if name.partition("/")[2] in PLAIN or name in SINGLES:
             self.known.note_saved(name, before, content)
             if content in (SAME, b""):  # whoever sees it cannot tell whose it is
@@ -196,7 +214,7 @@ class People:
             with self.acting():
                 if where is not None and where.is_file():  # what it had written by then is what it wrote
                     self.known.whole.add(read(where))
-                    self.known.note_put(self.machine.person, self.spelled(name), read(where))
+                    self._put(self.spelled(name), read(where))
                     self.known.inexact.add(self.spelled(name))
 
     async def _save_slowly(self, chance: random.Random, name: str) -> None:
@@ -256,7 +274,7 @@ class People:
         self.known.removed |= moved.keys() | over.keys()
         for name, content in moved.items():
             if content is not None:
-                self.known.note_put(self.machine.person, new + name[len(old) :], content)
+                self._put(new + name[len(old) :], content)
         for path in (one, other):
             self.machine.hear(path, "closed")
 
@@ -317,7 +335,7 @@ class People:
         name = self.spelled(f"{FOLDER}/{chance.choice(WILD)}")
         where = self.where(name)
         if where is not None and where.is_file():
-            self.known.note_put(self.machine.person, name, read(where))
+            self._put(name, read(where))
             where.chmod(where.stat().st_mode ^ 0o111)
             self.machine.hear(where, "touched")
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -160,7 +161,8 @@ class World:
             self._after_death(machine)
             self.say(f"{machine.person} ended")
             await trio.sleep(RESTART_S)
-            self.say(f"{machine.person} starts")
+            async with machine.in_repair:
+                self.say(f"{machine.person} starts")
 
     def _after_death(self, machine: Machine) -> None:
         judged = self.judges[self.machines.index(machine)]
@@ -348,15 +350,16 @@ class World:
         people, judged = self.people[self.machines.index(machine)], self.judges[self.machines.index(machine)]
         if machine not in self._backups or machine.disk.away or people.open or not machine.started.is_set():
             return
-        await machine.stop()
-        await trio.sleep(RESTART_S / 2)
-        before = judged.tree()
-        for folder in folders:
-            machine.disk.restore(self._backups[machine], only=folder)
-        judged.by_people()
-        after = [machine.disk.tree(str(place), top) for top, place in people.places.items()]  # conflict copies as well
-        self.known.note_restored(machine.person, before, {name: content for found in after for name, content in found.items()})
-        self.known.inexact |= PLAIN_NAMES
+        async with machine.in_repair:  # nobody starts the daemon meanwhile
+            await machine.stop()
+            await trio.sleep(RESTART_S / 2)
+            before = judged.tree()
+            for folder in folders:
+                machine.disk.restore(self._backups[machine], only=folder)
+            judged.by_people()
+            after = [machine.disk.tree(str(place), top) for top, place in people.places.items()]  # conflict copies as well
+            self.known.note_restored(machine.person, before, {name: content for found in after for name, content in found.items()})
+            self.known.inexact |= PLAIN_NAMES
 
     async def _deaf(self, machine: Machine, chance: random.Random) -> None:
         machine.deaf = not machine.deaf
@@ -391,6 +394,7 @@ class World:
             machine.disk.heal()
             self._crashed.discard(machine)
         self._planned.clear()
+        await trio.sleep(0.001)  # until a program that was just started has its file open
         while any(people.open for people in self.people):
             await trio.sleep(1)
         self.say("all is mended")
@@ -432,7 +436,7 @@ class World:
         views = [mandate.books.journal.view() for mandate in mandates if mandate is not None]
         state = (*views, *(machine.disk.changes for machine in self.machines))
         if len(set(views)) == 1 and self._agreed_at != state:
-            with suppress(Breach):
+            with suppress(Breach, sqlite3.ProgrammingError):  # closed: a daemon is about to end
                 judge.agreement(self.judges)
                 self._agreed_at = state
         return self._agreed_at == state
