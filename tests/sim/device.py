@@ -415,6 +415,8 @@ class Disk:
         self.life += 1
         self.connections.clear()
         for fd, held in self.fds.items():
+            if held.disk is not self:
+                continue
             if held.by_product:
                 with suppress(OSError):
                     real.flock(fd, 8)
