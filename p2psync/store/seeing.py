@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic, time_ns
 
+from p2psync.engine.ages import Ages
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import halves_of
 from p2psync.engine.pauses import Pauses
@@ -119,6 +120,7 @@ class Seeing:
         self._keep = books.vault.keeping()
         self._tight: bool | None = None
         self._pauses: Pauses[Spot] = Pauses()
+        self._ages = Ages()
         self._writers: dict[Spot, str] = {}
         self._coarse: dict[Spot, tuple[Stamp, float]] = {}
         self._snapshots = Snapshots(books.state)
@@ -166,7 +168,7 @@ class Seeing:
 
         def ready(stamp: Stamp, is_written: bool) -> bool:
             reading.large = stamp.size > VAULTED
-            age = (time_ns() - stamp.mtime_ns) / 1e9
+            age = self._ages.age(stamp.mtime_ns, time_ns(), monotonic())
             shrunk = stamp.size * 2 < size or not stamp.size
             if is_written and _counts_seconds(stamp):  # it may have been written to so much later
                 age = max(age - FRESH_NS / 1e9, 0.0)

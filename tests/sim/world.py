@@ -205,7 +205,8 @@ class World:
             try:
                 self.trace.append(f"{machine.person} {operation} {path}")
                 judged.after_step(f"before {operation} {path}")
-                self._person_in_between(machine, judged)
+                if not (operation == "rename" and machine.disk.traits.no_swap):  # the one race that such a disk leaves (store/swap)
+                    self._person_in_between(machine)
             except Breach as breach:  # the daemon must not catch it
                 self.breaches.append(breach)
             finally:
@@ -213,7 +214,7 @@ class World:
 
         return on_step
 
-    def _person_in_between(self, machine: Machine, judged: Judge) -> None:
+    def _person_in_between(self, machine: Machine) -> None:
         if machine in self._planned:
             left, step = self._planned[machine]
             if left:
