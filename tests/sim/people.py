@@ -166,6 +166,11 @@ class People:
         """What stands at and below a path: names to contents, None for folders."""
         return self.machine.disk.tree(str(path), name)
 
+    def all(self) -> dict[str, bytes | None]:
+        """Everything below the attachments, conflict copies as well: names to contents, None for folders."""
+        found = [self.machine.disk.tree(str(place), top) for top, place in self.places.items()]
+        return {name: content for tree in found for name, content in tree.items()}
+
     # ---- what they do
 
     def save(self, chance: random.Random, name: str, *, content: bytes | None = None) -> None:

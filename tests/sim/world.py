@@ -354,12 +354,11 @@ class World:
         async with machine.in_repair:  # nobody starts the daemon meanwhile
             await machine.stop()
             await trio.sleep(RESTART_S / 2)
-            before = judged.tree()
+            before = people.all()
             for folder in folders:
                 machine.disk.restore(self._backups[machine], only=folder)
             judged.by_people()
-            after = [machine.disk.tree(str(place), top) for top, place in people.places.items()]  # conflict copies as well
-            self.known.note_restored(machine.person, before, {name: content for found in after for name, content in found.items()})
+            self.known.note_restored(machine.person, before, people.all())
             self.known.inexact |= PLAIN_NAMES
 
     async def _deaf(self, machine: Machine, chance: random.Random) -> None:
