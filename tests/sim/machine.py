@@ -142,7 +142,7 @@ class Machine:
                 self._scope.cancel()
             return {"refused": "the daemon has ended"}
         except sqlite3.ProgrammingError:
-            if self.mandate is not None and not self.disk.dead:
+            if self.mandate is not None:
                 raise
             return {"refused": "the daemon is about to end"}  # whoever asks at that moment gets no answer
         finally:
@@ -152,8 +152,8 @@ class Machine:
 
     @property
     def mandate(self) -> Mandate | None:
-        """The one mandate, when it is open here."""
-        found = list(self.office.mandates.values()) if not self.is_off and self.started.is_set() else []
+        """The one mandate, when it is open here, in a daemon that lives."""
+        found = list(self.office.mandates.values()) if not self.is_off and not self.disk.dead and self.started.is_set() else []
         return found[0] if found else None
 
     def locations(self) -> dict[str, Path]:

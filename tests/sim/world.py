@@ -6,7 +6,6 @@ import errno
 import hashlib
 import logging
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -436,7 +435,7 @@ class World:
         views = [mandate.books.journal.view() for mandate in mandates if mandate is not None]
         state = (*views, *(machine.disk.changes for machine in self.machines))
         if len(set(views)) == 1 and self._agreed_at != state:
-            with suppress(Breach, sqlite3.ProgrammingError):  # closed: a daemon is about to end
+            with suppress(Breach):
                 judge.agreement(self.judges)
                 self._agreed_at = state
         return self._agreed_at == state
