@@ -271,7 +271,7 @@ class _Eye:
             if not self.databases and sqlitefile.begins(fd):
                 return Database()
             before = stamp_of(os.fstat(fd))
-            fresh = _is_fresh(before, self.now_ns)
+            fresh = abs(self.now_ns - before.mtime_ns) < 2 * FRESH_NS  # the last write may have come a whole step of time after its stamp
             if not self._is_ready(before, written(fd, parts[-1], fresh=fresh)):
                 return Changing(unread=True)
             read = self.elsewhere(before) if self.elsewhere else None
