@@ -5,6 +5,7 @@ The watcher's events are hints and the survey is the truth. What vanished is for
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,7 +208,7 @@ class Look:
         """Have what was seen survive a power cut, before it is written down; what cannot is left as it was, and told."""
         views = {location.parts(view.disk): view for view in notes.values()}
         around = {view.disk[:-1]: view for view in notes.values()}
-        folders = {parts for view in around.values() for parts in self._new_around(location, view)}
+        folders = {parts for view in around.values() for parts in self._new_around(root, location, view)}
         for parts, why in make_lasting(root, [*folders, *views, *self.seeing.logs], self._went).items():
             if parts in views:
                 view = views[parts]
@@ -216,14 +217,17 @@ class Look:
                 looked.attention["/".join((location.name.text, *view.disk))] = self._attention("unreadable", **why_and_do(why))
                 looked.again[Spot(view.path, view.disk)] = UNREADABLE_AGAIN
 
-    def _new_around(self, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
-        """The folders that a file is in and that were not seen before."""
+    def _new_around(self, root: Root, location: Location, view: PathView) -> Iterator[tuple[str, ...]]:
+        """The folders that a file is in and that were not seen before, or were others of the same name."""
         disk, above = view.disk[:-1], view.path.parent
         while disk and above is not None:
+            parts, stands = location.parts(disk), None
             known = paths.get(self._books.ledger.read(), above)
-            if known is not None and known.observed is not None:
+            with suppress(P2psyncError):  # what cannot be told now is told by the look at it
+                stands = root.stamp(parts)
+            if known and known.observed and stands and known.observed.stamp.inode == stands.inode:
                 return
-            yield location.parts(disk)
+            yield parts
             disk, above = disk[:-1], above.parent
 
     def _look_at(

@@ -8,6 +8,8 @@ import pytest
 from p2psync.store import lasting, paths
 from p2psync.store.lasting import make_lasting
 from p2psync.store.root import Root
+from p2psync.store.spots import Spot
+from p2psync.values.names import RelPath
 from tests.lan.desks import Desk, fast_place
 
 
@@ -55,6 +57,19 @@ def test_so_are_the_new_folders_around_it(anna, order):
     (anna.files / "recus" / "sub" / "deep" / "b").write_text("two")
     anna.settle()
     assert max(order.index(name) for name in ("b", "deep", "sub", "recus")) < order.index("ledger recus/sub/deep/b")
+
+
+def test_so_is_a_folder_that_took_the_place_of_another(anna, order):
+    sub = anna.files / "recus" / "sub"
+    sub.mkdir()
+    (sub / "b").write_text("two")
+    anna.settle()
+    order.clear()
+    sub.rename(anna.files / "old sub")
+    sub.mkdir()
+    (sub / "b").write_text("three")
+    anna.look.look({Spot(RelPath("recus/sub/b"), ("sub", "b"))})
+    assert max(order.index(name) for name in ("b", "sub", "recus")) < order.index("ledger recus/sub/b")
 
 
 def test_a_deletion_lasts_before_it_is_recorded(anna, order):
