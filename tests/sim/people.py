@@ -229,6 +229,7 @@ class People:
         if where is None or not where.is_file() or where in self.open:
             return
         content = self.known.fresh(chance)
+        self._put(name, content)  # it may be found as a whole before the program has ended, or though it was killed
         with self.acting():
             before = read(where)
             fd = os.open(where, os.O_RDWR)
