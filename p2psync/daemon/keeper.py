@@ -6,13 +6,15 @@ and built anew from the ledger after a pause.
 
 import logging
 import random
+from contextlib import suppress
 
 import trio
 
 from p2psync.daemon.mandate import Mandate
 from p2psync.daemon.troubles import Troubles
 from p2psync.engine.backoff import Backoff
-from p2psync.values.errors import MandateError, UserError, parted
+from p2psync.store import powercut
+from p2psync.values.errors import MandateError, P2psyncError, UserError, parted
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ async def keep(mandate: Mandate, problems: Troubles[str], task_status: trio.Task
             await trio.sleep(backoff.failed(random.random()))
     finally:
         mandate.arrivals.close()
+        with suppress(P2psyncError):  # then the files are read again, should the power have gone by the next start
+            powercut.end(mandate.books)
         mandate.books.close()
 
 

@@ -27,7 +27,7 @@ from p2psync.engine.hello import Gate
 from p2psync.engine.ignore import database_of
 from p2psync.engine.notices import Notices
 from p2psync.engine.settle import Settling
-from p2psync.store import listings
+from p2psync.store import listings, powercut
 from p2psync.store.apart import Apart
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
@@ -129,6 +129,7 @@ class Mandate:
                 nursery.start_soon(self.fetcher.seekers.run)
                 nursery.start_soon(self.reckoning.keep_counted)
                 task_status.started()
+                await self.in_thread(partial(powercut.begin, self.books))
                 await self.in_thread(self.work.sweep)
                 while True:
                     await self._wait_for_work()
@@ -200,6 +201,8 @@ class Mandate:
             self.look.look_at_unfit(where, fault, looked)
         if surveys >= set(self.books.locations()):  # nothing is left behind for longer than until everything is gone through
             todo = todo | self.work.unfinished()
+        else:  # nor what could not be done while its disk was away
+            todo = todo.union(*map(self.work.unsettled, looked.surveyed))
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention

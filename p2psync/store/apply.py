@@ -276,7 +276,7 @@ class Applying:
             self._doubt(job)
             worked.look_again.add(job.path)
         except ChangedMeanwhile:
-            worked.look_again.add(job.path)
+            self._changed(job, worked)
         except RootGone:
             worked.absent.add(job.location.name)
         except NameTaken as e:
@@ -290,6 +290,18 @@ class Applying:
             worked.again[job.path] = FAULT_AGAIN
         except P2psyncError:
             worked.again[job.path] = SOON_AGAIN
+
+    def _changed(self, job: Job, worked: Worked) -> None:
+        """Something else stands at the path than was seen: it is looked at, unless another name, which has yet to go, stands for it."""
+        other = None
+        with suppress(P2psyncError):
+            stands = job.location.open().stamp(job.parts) if job.view.observed is None else None
+            other = naming.shown_for(self._books.ledger.read(), job.path, stands) if stands else None
+        if other is None:
+            worked.look_again.add(job.path)
+        else:
+            worked.attention[job.path.text] = self._attention("name-collision", other=other)
+            worked.again[job.path] = EMPTY_AGAIN
 
     def _doubt(self, job: Job) -> None:
         if job.view.observed is not None:

@@ -278,7 +278,7 @@ class Look:
 
     def _is_anothers(self, root: Root, location: Location, spot: Spot, seen: Observed) -> bool:
         """Whether the disk shows at a new spot only what stands under another name, from which it does not tell this one apart."""
-        if not spot.disk or not naming.is_shown_for(self._books.ledger.read(), spot.path, seen.stamp):
+        if not spot.disk or naming.shown_for(self._books.ledger.read(), spot.path, seen.stamp) is None:
             return False
         try:
             with root.dir_fd(location.parts(spot.disk)[:-1]) as folder:

@@ -63,11 +63,11 @@ def _has_better_right(db: sqlite3.Connection, other: RelPath, path: RelPath) -> 
     return not theirs.all or not heads.all or theirs.winner.ref < heads.winner.ref
 
 
-def is_shown_for(db: sqlite3.Connection, path: RelPath, stamp: Stamp) -> bool:
-    """Whether what has this stamp is known under another name already, which a disk that ignores case shows for ``path`` as well."""
+def shown_for(db: sqlite3.Connection, path: RelPath, stamp: Stamp) -> RelPath | None:
+    """The other name under which what has this stamp is known, where a disk that ignores case shows it for ``path`` as well; or None."""
     rows = db.execute("SELECT DISTINCT path FROM entries WHERE fold = ? AND head = 1 AND path != ?", (path.fold, path.text)).fetchall()
     views = (paths.get(db, RelPath(other)) for (other,) in rows)
-    return any(view is not None and view.observed is not None and view.observed.stamp.inode == stamp.inode for view in views)
+    return next((view.path for view in views if view and view.observed and view.observed.stamp.inode == stamp.inode), None)
 
 
 def freed(db: sqlite3.Connection, gone: Iterable[RelPath]) -> set[RelPath]:

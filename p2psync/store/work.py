@@ -53,6 +53,10 @@ class Work:
         unplaced = set(self._books.attachments()) - set(self._books.locations())
         return paths.unsettled(db) | unplaced | {copy.path for copy in copies.everything(db)}
 
+    def unsettled(self, name: RelPath) -> set[RelPath]:
+        """Those of them at and below the attachment ``name``, which has its place."""
+        return paths.unsettled(self._books.ledger.read(), name)
+
     def sweep(self) -> None:
         """Remove what an earlier run left beside the files: staging files of versions that are not wanted any more."""
         db = self._books.ledger.read()

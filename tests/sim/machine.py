@@ -49,6 +49,7 @@ class Machine:
         self.disk.now_ns = self.now_ns
         self.disk.seconds = same.monotonic
         self.skew_ns = 0
+        self.power_cuts = 0
         self.deaf = False
         self.door: Door | None = None
         self.announcer: Announcer | None = None
@@ -72,6 +73,7 @@ class Machine:
     async def live(self) -> None:
         """One life of the daemon, from its start until it is stopped or killed."""
         same.skew.set(lambda: self.skew_ns)
+        same.boot.set(lambda: self.power_cuts)
         self.is_off = False
         self.watcher, self.door = FakeWatcher(), Door()
         self.started, self.ended = trio.Event(), trio.Event()

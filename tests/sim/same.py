@@ -22,6 +22,7 @@ import nacl.bindings
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
+from p2psync.store import powercut
 from tests.lan.fake_lan import in_place
 
 BASE_NS = 4_102_444_800 * 1_000_000_000
@@ -29,6 +30,9 @@ BASE_NS = 4_102_444_800 * 1_000_000_000
 
 skew: ContextVar[Callable[[], int]] = ContextVar("skew", default=lambda: 0)
 """By how many nanoseconds the clock of the machine, whose task this is, is wrong."""
+
+boot: ContextVar[Callable[[], int]] = ContextVar("boot", default=lambda: 0)
+"""How often the power of the machine, whose task this is, has gone."""
 
 
 def monotonic() -> float:
@@ -110,6 +114,7 @@ def repeatable(seed: int) -> Iterator[None]:
         (time.time_ns, _time_ns),
         (time.time, lambda: _time_ns() / 1e9),
         (time.monotonic, monotonic),
+        (powercut.this_boot, lambda: b"%d" % (1 + boot.get()())),
         (os.urandom, chance.randbytes),
         (secrets.token_bytes, lambda size=32: chance.randbytes(size)),
         (secrets.token_hex, lambda size=32: chance.randbytes(size).hex()),

@@ -36,7 +36,15 @@ ONCE_BROKEN = {
     1817: "a disk that ignores case shows a file under a second name, which was recorded as a file of its own",
     2160: "on a disk without leases and with whole seconds, a file was read while a program was writing it",
     20104: "of two names that differ by case one waits for a person, and so do the versions of its conflict",
+    294: "what programs of one machine had open seemed open for ever once the daemon of another had been killed",
     20252: "on a disk that decomposes accents a conflict copy was recorded as a file of its own",
+    200051: "a backup is not put back under a daemon that is running",
+    202039: "right after the clock was set ahead, a half-written save was sent",
+    203007: "a backup takes kept conflict copies away as well",
+    204178: "on a disk without leases that counts in steps of two seconds, a half-written save was sent",
+    204426: "a power cut took a save with the new folder that it was in, and their deletion was recorded",
+    231547: "what came for an attachment while its disk was away was not done when it was back, and another name for it tried without end",
+    232883: "a save may be found as a whole before its program has ended",
 }
 """Seeds that failed once, and what was learnt of them."""
 TWIN_SEEDS = range(100, 103)
