@@ -13,7 +13,7 @@ from pathlib import Path
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Adopt, Agreed, Apply, Missing, Nothing, Record, reconcile
-from p2psync.store import copies, naming, paths, reuniting, sharing, versions
+from p2psync.store import copies, naming, paths, reuniting, sharing, unnoted, versions
 from p2psync.store.ahead import ahead_of
 from p2psync.store.apply import Applying
 from p2psync.store.arrivals import Arrivals
@@ -208,15 +208,20 @@ class Work:
         """What was agreed at a path.
 
         Where nothing was ever, or what was recorded before a detach has only been taken up again (store/attaching), but an earlier
-        version of this very path stands there, that is what it was made from; likewise one that this machine recorded and has forgotten.
+        version of this very path stands there, that is what it was made from; likewise one that this machine recorded and has forgotten,
+        or put in its place and could not note.
         """
         agreed, observed = view.agreed, view.observed
         if observed is None or not isinstance(observed.state, File) or not heads.all or isinstance(heads.winner.state, Gone):
             return agreed
         if agreed is not None and agreed.seen:
-            if agreed.state == observed.state or not reuniting.has_forgotten(self._books):
+            if agreed.state == observed.state:
                 return agreed
-            ref = reuniting.forgotten(self._books, view.path, observed.state.content, agreed.refs)
+            ref, content = None, observed.state.content
+            if reuniting.has_forgotten(self._books):
+                ref = reuniting.forgotten(self._books, view.path, content, agreed.refs)
+            if ref is None and not heads.refs <= agreed.seen:
+                ref = unnoted.put_here(self._books, view.path, content, agreed.seen)
         else:
             ref = versions.superseded(db, view.path, observed.state.content)
         return agreed if ref is None else Agreed(observed.state, frozenset((ref,)), frozenset((ref,)))

@@ -27,6 +27,7 @@ ONCE_BROKEN = {
     101: "an error while listing the tickets in use ended the daemon without a sentence",
     103: "what a failing disk would not let go stood beside people's files until a restart",
     178: "the same, of a version that nobody wants any more",
+    294: "what programs of one machine had open seemed open for ever once the daemon of another had been killed",
     1046: "a change of permissions is no change of bytes, for a power cut",
     1086: "an error while looking for a mandate that was begun and not finished ended the daemon",
     1097: "on a disk that ignores case, a file is under the name it had first",
@@ -36,7 +37,6 @@ ONCE_BROKEN = {
     1817: "a disk that ignores case shows a file under a second name, which was recorded as a file of its own",
     2160: "on a disk without leases and with whole seconds, a file was read while a program was writing it",
     20104: "of two names that differ by case one waits for a person, and so do the versions of its conflict",
-    294: "what programs of one machine had open seemed open for ever once the daemon of another had been killed",
     20252: "on a disk that decomposes accents a conflict copy was recorded as a file of its own",
     200051: "a backup is not put back under a daemon that is running",
     202039: "right after the clock was set ahead, a half-written save was sent",
@@ -45,6 +45,7 @@ ONCE_BROKEN = {
     204426: "a power cut took a save with the new folder that it was in, and their deletion was recorded",
     231547: "what came for an attachment while its disk was away was not done when it was back, and another name for it tried without end",
     232883: "a save may be found as a whole before its program has ended",
+    233043: "what was put in its place and could not be noted counted as a save of that machine, once others had gone on from it",
 }
 """Seeds that failed once, and what was learnt of them."""
 TWIN_SEEDS = range(100, 103)
