@@ -14,7 +14,8 @@ from p2psync.engine.ignore import is_by_work
 from p2psync.values.digest import content_digest
 from p2psync.values.entry import Act, Entry, Op, Ref, entries_of
 from p2psync.values.record import Kind, Record
-from tests.sim.people import FOLDER, PLAIN, SINGLES, Known, People, fold
+from tests.sim.people import PLAIN_NAMES, SINGLES, Known, People, fold
+from tests.sim.real import real
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -114,6 +115,7 @@ class Judge:
     def after_power_cut(self) -> None:
         """What a program had not made durable may be torn or gone; what the daemon put there may not."""
         now = self.tree()
+        self._check_claims(now)
         for name, content in now.items():
             if isinstance(content, bytes) and content not in self.known.whole:
                 if name in self.by_daemon:
@@ -128,6 +130,19 @@ class Judge:
                 if name not in now and name not in self.by_daemon:
                     self.known.removed.add(name)
         self.seen = now
+
+    def _check_claims(self, now: Tree) -> None:
+        """I3: a plain file that the ledger says to be there is there, whatever else of it was not durable."""
+        claimed: dict[str, bytes] = {}
+        mandates = self.machine.place / "state" / "mandates"
+        for name in real.listdir(mandates):
+            db = real.connect(mandates / name / "ledger.db")
+            claimed |= db.execute("SELECT path, digest FROM paths WHERE digest = agreed_digest").fetchall()
+            db.close()
+        for name in PLAIN_NAMES - self.known.inexact - self.exempt:
+            before, after = self.seen.get(name), now.get(name)
+            if before and before != after and claimed.get(name) == content_digest(before):
+                raise Breach(f"I3 {self.machine.person}: {name} was recorded, and the power cut took it back, {before[:60]!r}")
 
 
 # ---- what the journals say
@@ -251,7 +266,7 @@ def exact_conflicts(judges: list[Judge], known: Known) -> None:
     """I8: a plain file is in conflict exactly when two versions of it were made without knowing of each other, and differ."""
     exempt = known.inexact.union(*(judge.exempt for judge in judges))
     found = conflicts(judges[0].machine)
-    for name in [*(f"{FOLDER}/{plain}" for plain in PLAIN), *SINGLES]:
+    for name in sorted(PLAIN_NAMES):
         if name in exempt or name not in known.versions:
             continue
         expected = {bytes(content_digest(leaf)) for leaf in known.leaves(name)}

@@ -26,6 +26,7 @@ SINGLES = ("compta.cre", "paie.db")
 FOLDER = "recus"
 PLAIN = ("plain-1", "plain-2", "sub/plain-3")
 """Below FOLDER: files that are only ever saved, never renamed or deleted, so that their conflicts can be told exactly."""
+PLAIN_NAMES = {f"{FOLDER}/{name}" for name in PLAIN} | set(SINGLES)
 WILD = ("a", "b.txt", "sub/a", "sub/b.txt", "sub/deep/a", "other/b.txt", "folder", "B.TXT", "été.txt")
 FOLDERS = ("sub/deep", "other", "folder", "a", "empty")
 SAME = b"the same everywhere"

@@ -25,7 +25,7 @@ from tests.sim.disk import interposed
 from tests.sim.judge import Breach, Judge
 from tests.sim.machine import RESTART_S, Machine
 from tests.sim.net import Net
-from tests.sim.people import FOLDER, PLAIN, SINGLES, WILD, Known, People
+from tests.sim.people import FOLDER, PLAIN, PLAIN_NAMES, SINGLES, WILD, Known, People
 from tests.sim.schedule import PEOPLE, Schedule, Step
 from tests.sim.start import Start, taken
 
@@ -42,7 +42,6 @@ LOOKED_OVER_S = 700.0
 LONG_EACH = 16
 """One of so many runs is quiet for that long."""
 MANDATE = "Dupont SA"
-PLAIN_NAMES = {f"{FOLDER}/{name}" for name in PLAIN} | set(SINGLES)
 
 
 class World:
