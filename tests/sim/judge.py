@@ -79,7 +79,7 @@ class Judge:
                 raise Breach(f"I5 {self.machine.person}: the folder {name} went, which nobody deleted ({step})")
             if isinstance(after, bytes) and after not in self.known.whole:
                 raise Breach(f"I1 {self.machine.person}: {name} holds what nobody wrote, {after[:60]!r} ({step})")
-            if isinstance(after, bytes) and not self.known.was_put(name, after):
+            if isinstance(after, bytes) and not self.known.was_put(name, after, casefold=self.machine.disk.traits.casefold):
                 raise Breach(f"I9 {self.machine.person}: {name} holds what nobody saved under that name, {after[:60]!r} ({step})")
             self.by_daemon.add(name)
         self.seen = now

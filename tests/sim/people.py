@@ -49,8 +49,10 @@ class Known:
     """By machine: (name, content) that somebody there put under that name."""
     named: set[tuple[str, bytes]] = field(default_factory=set)
     """The same of all machines."""
+    alike: set[tuple[str, bytes]] = field(default_factory=set)
+    """The same of all machines, under what names that differ in case have in common."""
     folded: set[tuple[str, bytes]] = field(default_factory=set)
-    """What was put on a disk that takes names that differ in case for the same, under the name that they share."""
+    """The same of the machines whose disks take such names for one."""
     removed: set[str] = field(default_factory=set)
     """Names under which somebody somewhere took something away, folders included."""
     folders: set[str] = field(default_factory=set)
@@ -76,12 +78,13 @@ class Known:
     def note_put(self, machine: str, name: str, content: bytes, *, casefold: bool = False) -> None:
         self.put.setdefault(machine, set()).add((name, content))
         self.named.add((name, content))
+        self.alike.add((fold(name), content))
         if casefold:
             self.folded.add((fold(name), content))
 
-    def was_put(self, name: str, content: bytes) -> bool:
-        """Whether somebody put this content under this name, or under one that was the same to the disk."""
-        return (name, content) in self.named or (fold(name), content) in self.folded
+    def was_put(self, name: str, content: bytes, *, casefold: bool) -> bool:
+        """Whether somebody put this content under this name, or under one that is the same to that disk, or to this one (``casefold``)."""
+        return (name, content) in self.named or (fold(name), content) in (self.alike if casefold else self.folded)
 
     def note_restored(self, machine: str, before: Mapping[str, bytes | None], after: Mapping[str, bytes | None]) -> None:
         """Somebody restored a backup at a machine: what stands there now is as they want it, and versions may be known to nobody."""
