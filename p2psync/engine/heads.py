@@ -2,8 +2,8 @@
 
 A conflict is two heads with different bytes. A deletion that was made without knowing of an edit is no version of its own: the edit
 stands. Which head stays at the path is the same for every member: one that was saved there by somebody who knew of the others stays,
-so that who works on during a conflict does not have the file changed under their hands; apart from that it is arbitrary. The others
-are kept beside it.
+so that who works on during a conflict does not have the file changed under their hands; apart from that it is arbitrary, by what the
+files hold: the name of an entry is a hash over clocks too, and clocks decide nothing. The others are kept beside it.
 """
 
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """All heads of one path, in the order of their entries; empty when the path was never recorded."""
+    """All heads of one path, in the order of their content, then of their entries; empty when the path was never recorded."""
 
     all: tuple[Head, ...] = ()
 
     @classmethod
     def of(cls, heads: list[Head]) -> "Heads":
         """The heads in their one order."""
-        return cls(tuple(sorted(heads, key=lambda head: head.ref)))
+        return cls(tuple(sorted(heads, key=lambda head: (_content(head.state), head.ref))))
 
     @property
     def refs(self) -> frozenset[Ref]:
@@ -44,10 +44,13 @@ class Heads:
 
     @property
     def winner(self) -> Head:
-        """The head that stays at the path: a folder before a file before a deletion, then one not passed over, then the first by entry."""
+        """The head that stays at the path: a folder before a file before a deletion, then one not passed over, then the first by content.
+
+        Of heads that are the same but for their entries the first entry is as good as any.
+        """
         if len(self.all) == 1:
             return self.all[0]
-        return min(self.all, key=lambda head: (_RANK[type(head.state)], head.passed_over, head.ref))
+        return min(self.all, key=lambda head: (_RANK[type(head.state)], head.passed_over, _content(head.state), head.ref))
 
     @property
     def others(self) -> tuple[Head, ...]:
@@ -73,6 +76,13 @@ def same_bytes(one: State, other: State) -> bool:
     if isinstance(one, File) and isinstance(other, File):
         return one.content == other.content
     return type(one) is type(other)
+
+
+def _content(state: State) -> tuple[bytes, int, bytes, bool]:
+    """What a state holds, in an order that depends on nothing else: by digest, and of equal bytes first what nobody runs."""
+    if not isinstance(state, File):
+        return b"", 0, b"", False
+    return state.content.digest, state.content.size, state.content.listing, state.executable
 
 
 _RANK: dict[type[State], int] = {Folder: 0, File: 1, Gone: 2}

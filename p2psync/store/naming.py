@@ -55,12 +55,11 @@ def applied(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
 
 
 def _has_better_right(db: sqlite3.Connection, other: RelPath, path: RelPath) -> bool:
-    """Whether of two namesakes, of which ``path`` is not on this disk, the other one comes first: it stands here, or was recorded so."""
+    """Whether of two namesakes, of which ``path`` is not on this disk, the other comes first: it stands here, or by its spelling."""
     here = paths.get(db, other)
     if here is not None and here.observed is not None:
         return True
-    heads, theirs = versions.heads(db, path), versions.heads(db, other)
-    return not theirs.all or not heads.all or theirs.winner.ref < heads.winner.ref
+    return other.text < path.text or not versions.heads(db, path).all
 
 
 def shown_for(db: sqlite3.Connection, path: RelPath, stamp: Stamp) -> RelPath | None:

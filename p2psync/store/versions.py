@@ -15,6 +15,7 @@ from p2psync.values.names import DeviceId, RecordId, RelPath
 from p2psync.values.record import Kind, Record
 
 _HEAD = "record, idx, op, digest, size, listing, executable, mtime_ns"
+_ATTACHED = (Op.ATTACH_FOLDER, Op.ATTACH_FILE, Op.DETACH)
 _COLUMNS = "e.record, e.idx, e.path, e.op, e.digest, e.size, e.listing, e.executable, e.mtime_ns, e.act, e.by"
 
 
@@ -153,9 +154,9 @@ def superseded(db: sqlite3.Connection, path: RelPath, content: Content) -> Ref |
 
 
 def attachment_heads(db: sqlite3.Connection, name: RelPath) -> list[tuple[Ref, Entry]]:
-    """The current entries about the attachment itself, in the order that decides: the first one counts."""
+    """The current entries about the attachment itself, in the order that decides: a folder, a file, a detach; the first one counts."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM entries e WHERE e.path = ? AND e.attaches = 1 AND e.head = 1", (name.text,))
-    return sorted(map(_entry, rows), key=lambda pair: (pair[1].op == Op.DETACH, pair[0]))
+    return sorted(map(_entry, rows), key=lambda pair: (_ATTACHED.index(pair[1].op), pair[0]))
 
 
 def attachments(db: sqlite3.Connection) -> dict[RelPath, Op]:
@@ -182,9 +183,9 @@ def conflicted(db: sqlite3.Connection) -> dict[RelPath, Heads]:
 
 
 def namesake(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
-    """Another live path that some file system would take for this one, the first to be recorded; or None."""
+    """Another live path that some file system would take for this one, the first by its spelling; or None."""
     row = db.execute(
-        "SELECT path FROM entries WHERE fold = ? AND head = 1 AND path != ? AND op NOT IN (?, ?) ORDER BY record, idx LIMIT 1",
+        "SELECT path FROM entries WHERE fold = ? AND head = 1 AND path != ? AND op NOT IN (?, ?) ORDER BY path LIMIT 1",
         (path.fold, path.text, Op.GONE, Op.DETACH),
     ).fetchone()
     return None if row is None else RelPath(row[0])
