@@ -61,14 +61,12 @@ class Known:
     """Names of plain files that somebody did something else to than saving them."""
     versions: dict[str, list[Version]] = field(default_factory=dict)
     """Of each plain name: all versions, in the order in which they were made."""
-    counter: int = 0
     is_restored: bool = False
     """Somebody restored a backup."""
 
     def fresh(self, chance: random.Random) -> bytes:
-        """A content that a program may write."""
-        self.counter += 1
-        own = f"version {self.counter} ".encode()
+        """A content that a program may write: the same one whatever others write before."""
+        own = f"version {hash(chance.getstate()[1]) & 0xFFFFFFFF:08x} ".encode()
         if chance.random() < 0.08:
             own += chance.randbytes(chance.choice([3_000, 300_000]))
         content = own if chance.random() < 0.93 else chance.choice([SAME, b""])

@@ -48,11 +48,12 @@ ONCE_BROKEN = {
     233043: "what was put in its place and could not be noted counted as a save of that machine, once others had gone on from it",
 }
 """Seeds that failed once, and what was learnt of them."""
-TWIN_SEEDS = range(100, 103)
+TWIN_SEEDS = (101, 109, 120, 166)
+"""What stood at a path in conflict was decided by names with times in them in 109; in 120 and 166 the twins were no twins."""
 CAUGHT_BY = {
     "received bytes not synced": 0,
     "received names not synced": 4,
-    "saves recorded before they last": 20,
+    "saves recorded before they last": 173,
     "ledger without sync": 0,
     "no look again": 10,
     "old version not kept": 0,
@@ -113,7 +114,8 @@ def ends(schedule, skew_s):
 differ = []
 for seed in map(int, sys.argv[1:]):
     drawn = draw(seed)
-    plain = replace(drawn, steps=tuple(step for step in drawn.steps if step.kind not in ("resolve", "clock")))
+    counted = ("clock", "kill_at_step", "power_cut_at_step", "fault", "save_in_between")
+    plain = replace(drawn, steps=tuple(step for step in drawn.steps if step.kind not in counted))
     ended = ends(plain, 0)
     if ended[0] or not ended[1] or ended != ends(plain, 315_360_000):
         differ.append(seed)
@@ -122,8 +124,10 @@ print(json.dumps(differ))
 
 
 def test_clocks_ten_years_apart_change_nothing() -> None:
-    """I7, by twins: the same run by right clocks and by wrong ones. Left out are resolutions, which choose what stands at the path, and
-    that is one of several versions by the names of their records, in which their times are.
+    """I7, by twins: the same run by right clocks and by wrong ones, conflicts and their resolutions included.
+
+    Left out are steps that set a clock, and those that happen at the n-th operation on a disk: a file that bears the time of another
+    machine's clock is read once more or not, so that the same number comes at another moment, when other things are known.
     """
     assert json.loads(run(TWINS, *map(str, TWIN_SEEDS))) == []
 
