@@ -174,9 +174,9 @@ def recorded_by_nobody(judges: list[Judge], known: Known) -> None:
 
 
 def ended(judge: Judge) -> dict[str, frozenset[bytes | None]]:
-    """What there is at each path of a machine: its content (None: a folder), or the digests of its versions in conflict."""
+    """What stands at each path of a machine (None: a folder), and of each conflict the digests of its versions."""
     return {name: frozenset((content,)) for name, content in judge.seen.items()} | {
-        path: frozenset(digests) for path, digests in conflicts(judge.machine).items()
+        f"{path}, in conflict": frozenset(digests) for path, digests in conflicts(judge.machine).items()
     }
 
 

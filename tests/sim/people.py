@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ class Known:
     """Names of plain files that somebody did something else to than saving them."""
     versions: dict[str, list[Version]] = field(default_factory=dict)
     """Of each plain name: all versions, in the order in which they were made."""
+    deeds: list[str] = field(default_factory=list)
+    """Who did what, and what they saw; of those at one instant any may come first."""
     is_restored: bool = False
     """Somebody restored a backup."""
 
@@ -200,11 +203,17 @@ class People:
         self._saved(name, before, content)
         self.machine.hear(where, "closed")
 
+    def _did(self, what: str, seen: Mapping[str, bytes | None]) -> None:
+        """Note an act, with what whoever did it had before their eyes: contents alone, since the names of conflict copies have dates."""
+        self.say(f"{self.machine.person} {what}")
+        held = sorted(b"" if content is None else content for content in seen.values())
+        self.known.deeds.append(f"{self.machine.person} {what} of {sha256(repr(held).encode()).hexdigest()[:8]}")
+
     def _put(self, name: str, content: bytes) -> None:
         self.known.note_put(self.machine.person, name, content, casefold=self.machine.disk.traits.casefold)
 
     def _saved(self, name: str, before: bytes | None, content: bytes) -> None:
-        self.say(f"{self.machine.person} saved {name}: {content[:20]!r}")
+        self._did(f"saved {name}: {content[:20]!r}", {name: before})
         self.known.whole.add(content)
         self._put(name, content)
         if name.partition("/")[2] in PLAIN or name in SINGLES:
@@ -278,7 +287,7 @@ class People:
             one.rename(other)
         except OSError:
             return
-        self.say(f"{self.machine.person} renamed {old} to {new}")
+        self._did(f"renamed {old} to {new}", moved | over)
         self.known.removed |= moved.keys() | over.keys()
         for name, content in moved.items():
             if content is not None:
@@ -295,7 +304,7 @@ class People:
         where = self.where(name)
         if where is not None and where.is_file() and not self._is_open(where):
             self.known.removed.add(name)
-            self.say(f"{self.machine.person} deleted {name}")
+            self._did(f"deleted {name}", {name: read(where)})
             where.unlink()
             self.machine.hear(where, "touched")
 
@@ -305,7 +314,7 @@ class People:
         where = self.where(name)
         if where is not None and where.is_file() and not self._is_open(where):
             self.known.inexact.add(name)
-            self.say(f"{self.machine.person} deleted {where.name}")
+            self._did(f"deleted {where.name}", {name: read(where)})
             where.unlink()
             self.machine.hear(where, "touched")
 
@@ -315,7 +324,7 @@ class People:
         if where is not None and where.is_dir() and not self._is_open(where) and chance.random() < 0.5:
             self.known.removed |= self.names_below(where, FOLDER).keys()
             self.known.inexact |= self.known.removed
-            self.say(f"{self.machine.person} emptied {FOLDER}")
+            self._did(f"emptied {FOLDER}", self.names_below(where, FOLDER))
             for one in sorted(where.iterdir()):
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
             self.machine.hear(where, "touched")
@@ -326,7 +335,7 @@ class People:
         where = self.where(name)
         if where is not None and where.is_dir() and not self._is_open(where):
             self.known.removed |= self.names_below(where, name).keys()
-            self.say(f"{self.machine.person} deleted {name}")
+            self._did(f"deleted {name}", self.names_below(where, name))
             shutil.rmtree(where)
             self.machine.hear(where, "touched")
 

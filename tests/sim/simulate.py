@@ -41,6 +41,7 @@ class Outcome:
     rows: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     ended: dict[str, frozenset[bytes | None]] = field(default_factory=dict)
+    deeds: list[str] = field(default_factory=list)
 
 
 def play(schedule: Schedule) -> Outcome:
@@ -74,6 +75,7 @@ def play(schedule: Schedule) -> Outcome:
         _clear(place)
     if world is not None:
         outcome.digest, outcome.happened, outcome.ended = world.digest, world.happened, world.ended
+        outcome.deeds = sorted(world.known.deeds)
         outcome.trace = [line.replace(str(place), "") for line in world.trace]
     return outcome
 

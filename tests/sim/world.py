@@ -66,7 +66,7 @@ class World:
         self.happened: Counter[str] = Counter()
         self.errors: list[str] = []
         self.ended: dict[str, frozenset[bytes | None]] = {}
-        """What there was at each path in the end: its content (None: a folder), or the digests of its versions in conflict."""
+        """What stood at each path in the end (None: a folder), and of each conflict the digests of its versions."""
         self.breaches: list[Breach] = []
         self._crashed: set[Machine] = set()
         self._backups: dict[Machine, Backup] = {}
@@ -378,8 +378,10 @@ class World:
             keep = chance.choice(["mine", "theirs", "both"])
             path = chance.choice(found)
             self.judges[self.machines.index(machine)].exempt.add(path)
+            seen = judge.conflicts(machine)[path]
             answer = await machine.ask("POST", "/v1/resolve", mandate=MANDATE, name=path, keep=keep)
             self.say(f"resolve {path} {keep}: {answer.get('refused', 'done')}")
+            self.known.deeds.append(f"{machine.person} resolved {path} {keep} {sorted(seen)}: {'refused' in answer}")
 
     # ---- the end
 
