@@ -7,6 +7,7 @@ root for which there was no watch left. What it tells nobody can be asked: wheth
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,20 @@ from watchdog import observers
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from p2psync.edge.bridge import Bridge
+from p2psync.store.smallfile import OWN_END
 from p2psync.values.names import PREFIX
 
 if sys.platform == "linux":
     from watchdog.observers.inotify import InotifyFullEmitter
-    from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
+    from watchdog.observers.inotify_c import (
+        DEFAULT_EVENT_BUFFER_SIZE,
+        CallbackId,
+        InotifyEvent,
+        InotifyFD,
+        Mask,
+        WatchCallback,
+        WatchDescriptor,
+    )
 
 Kind: TypeAlias = Literal["closed", "touched", "attributes"]
 
@@ -100,7 +110,12 @@ class Root(wd.FileSystemEventHandler):
         self._scheduled: ObservedWatch | None = None
 
     def dispatch(self, event: wd.FileSystemEvent) -> None:
-        """Called by watchdog's thread, which an exception would end."""
+        """Called by watchdog's thread, which an exception would end.
+
+        What is in a folder that was moved here as a whole was not heard of, but listed by watchdog: the folder says it all.
+        """
+        if event.is_synthetic:
+            return
         for path, kind in _meaning(event):
             if path == self._real:
                 self._bridge.put(Doubt(self.folder))
@@ -169,11 +184,15 @@ def _meaning(event: wd.FileSystemEvent) -> Iterator[tuple[str, Kind]]:
     """What an event says about one path or two. A side of a move that is not watched is empty."""
     kind: Kind = "closed" if isinstance(event, wd.FileClosedEvent) else "touched"
     yield os.fsdecode(event.src_path), "attributes" if isinstance(event, wd.FileAttribEvent) else kind
-    yield os.fsdecode(event.dest_path), "closed" if isinstance(event, wd.FileMovedEvent) else "touched"
+    yield os.fsdecode(event.dest_path), "closed" if isinstance(event, (wd.FileMovedEvent, wd.DirMovedEvent)) else "touched"
 
 
 if sys.platform == "linux":
-    _OURS = os.fsencode(PREFIX)
+    _OURS, _OWN_END = os.fsencode(PREFIX), os.fsencode(OWN_END)
+    _MOST_PUT = 1000
+    """Renames of which the second half has not been heard; of most it follows at once, and of none may it be missing for long."""
+    _LULL_S = 0.004
+    """Seconds to wait for more after nothing was heard but our own writing: waking up for each piece of it slows it down."""
     _REFUSED = WatchDescriptor(-1)
     """What watchdog takes for the number of a watch when a folder may not be read, and files under it."""
 
@@ -185,15 +204,32 @@ if sys.platform == "linux":
             self._bridge = bridge
             self.shut: set[bytes] = set()
             """Folders that may not be read."""
+            self._put: dict[int, None] = {}
+            self._lull = False
+
+        def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
+            """Wait for events."""
+            if self._lull:
+                time.sleep(_LULL_S)
+            self._lull = True
+            return super().read_events(event_buffer_size=event_buffer_size)
 
         def handle_event(self, event: InotifyEvent) -> None:
             """Handle one event. An overflow is doubt about everything, once the folders are watched anew.
 
-            What happens to our own files beside the user's is nobody's news, and there is much of it. Only that something moves to such a
-            name is heard, because of the name from where.
+            What happens to our own files beside the user's is nobody's news, and there is much of it; nor is that this process puts a new
+            file in its place. Only that something moves to such a name is heard, because of the name from where.
             """
             if event.name.startswith(_OURS) and not event.is_directory and not event.is_moved_to:
+                if event.is_moved_from and event.name.endswith(_OWN_END):
+                    self._put[event.cookie] = None
                 return
+            if event.is_moved_to and event.cookie in self._put:
+                del self._put[event.cookie]
+                return
+            self._lull = False
+            while len(self._put) > _MOST_PUT:
+                del self._put[next(iter(self._put))]
             super().handle_event(event)
             if event.is_queue_overflow:
                 self._bridge.put(Doubt(None))

@@ -31,7 +31,8 @@ class WatchLimit(UserError):
 class Changes:
     """What may have changed. A path is in ``closed`` or in ``touched``, according to what was heard of it last.
 
-    ``closed``: closed after it was open for writing, or moved to this name as a whole: it can be read at once.
+    ``closed``: closed after it was open for writing, or moved to this name as a whole: it can be read at once. Of a folder that was moved,
+    all below it counts.
     ``touched``: created, written, deleted, renamed away; who reads it now may read half of it. Of a folder, all below it counts.
     ``doubt``: watched folders of which something was missed, or which are not watched any more: scan them, and see ``Watch.fault``.
     ``refused``: the system does not let everything be watched, see ``Watcher.problem``.

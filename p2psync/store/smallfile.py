@@ -6,6 +6,7 @@ one that is swept away when it is left behind.
 """
 
 import os
+import secrets
 from contextlib import suppress
 
 from p2psync.engine.heads import Head
@@ -15,6 +16,8 @@ from p2psync.store.staging import Sealed, staged_name
 from p2psync.values.content import File
 from p2psync.values.digest import content_digest
 
+OWN_END = f"-{secrets.token_hex(4)}.part"
+"""How the names end under which this process writes: what it then renames, it need not be told of (edge/observer)."""
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -32,7 +35,7 @@ def write_beside(folder: int, around: os.stat_result, parts: tuple[str, ...], sh
     content = state.content
     if len(data) != content.size or content_digest(data) != content.digest:
         return None
-    name = staged_name(content.digest, parts[-1])
+    name = staged_name(content.digest, parts[-1], OWN_END)
     with writing(shown):
         fd = _made(folder, name)
         try:

@@ -34,7 +34,7 @@ from p2psync.values.digest import Digest, content_digest
 from p2psync.values.errors import MandateError, PeerError, UserError
 from p2psync.values.names import PREFIX
 
-_STAGED = re.compile(re.escape(PREFIX) + r"-([0-9a-f]{32})-[0-9a-f]{8}\.part")
+_STAGED = re.compile(re.escape(PREFIX) + r"-([0-9a-f]{32})-[0-9a-f]{8}(?:-[0-9a-f]{8})?\.part")
 GONE = re.compile(re.escape(PREFIX) + r"-[0-9a-f]{32}\.gone")
 """What carryout calls a removed file until it is sure that nobody wanted it."""
 _LEFT = re.compile(re.escape(PREFIX) + "-")
@@ -324,9 +324,9 @@ def _zeros(size: int) -> bytes:
     return bytes(size)
 
 
-def staged_name(digest: Digest, name: str) -> str:
+def staged_name(digest: Digest, name: str, end: str = ".part") -> str:
     """The name under which the version ``digest`` of the file ``name`` waits beside it."""
-    return f"{PREFIX}-{digest.hex()[:32]}-{zlib.crc32(os.fsencode(name)):08x}.part"
+    return f"{PREFIX}-{digest.hex()[:32]}-{zlib.crc32(os.fsencode(name)):08x}{end}"
 
 
 def discard(root: Root, sealed: Sealed) -> None:

@@ -16,6 +16,7 @@ import trio
 from p2psync.edge import watcher as watcher_module
 from p2psync.edge.observer import Heard
 from p2psync.edge.watcher import Changes, Watcher, WatchLimit
+from p2psync.store.smallfile import OWN_END
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="speaks of inotify")
 
@@ -88,6 +89,18 @@ async def test_of_our_own_files_only_what_they_become_is_heard(watcher, tmp_path
     assert await heard(watcher, lambda total: total.touched) == Changes(touched=frozenset({books}))
     ours.unlink()
     assert await nothing_before(watcher, tmp_path / "marker") == Changes()
+
+
+async def test_what_this_process_puts_in_its_place_is_no_news(watcher, tmp_path):
+    await watcher.watch(tmp_path, recursive=True)
+    books, ours, anothers = tmp_path / "books.db", tmp_path / f".p2psync-0{OWN_END}", tmp_path / ".p2psync-0-00000000.part"
+    ours.write_text("put here by us")
+    os.rename(ours, books)
+    assert await nothing_before(watcher, tmp_path / "marker") == Changes()
+    anothers.write_text("put here by another p2psync")
+    os.rename(anothers, tmp_path / "pay.db")
+    books.write_text("saved")
+    assert await heard(watcher, lambda total: books in total.closed) == Changes(closed=frozenset({books, tmp_path / "pay.db"}))
 
 
 async def test_a_file_moved_in_from_elsewhere_is_whole_and_one_moved_out_is_gone(watcher, tmp_path):
@@ -163,7 +176,8 @@ async def test_new_folders_are_watched_with_what_is_in_them(watcher, tmp_path):
     (there / "2026" / "pay.db").write_text("moved in with its folder")
     os.rename(there, here / "client")
     pay = here / "client" / "2026" / "pay.db"
-    assert pay in (await heard(watcher, lambda total: pay in total.touched)).touched
+    # What is in it is not told one by one: whoever looks at the folder sees it, and what happens from then on is heard.
+    assert await heard(watcher, lambda total: here / "client" in total.closed) == Changes(closed=frozenset({here / "client"}))
     pay.write_text("saved")
     assert pay in (await heard(watcher, lambda total: pay in total.closed)).closed
 
