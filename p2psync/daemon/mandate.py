@@ -34,7 +34,7 @@ from p2psync.store.books import Books
 from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
 from p2psync.store.locating import locate, spell
-from p2psync.store.look import Look
+from p2psync.store.look import AT_ONCE, Look
 from p2psync.store.sources import Sources
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.work import Work
@@ -56,8 +56,6 @@ TRIES_S = 5.0
 """What is looked at again after so long or longer cannot be read at the moment, which was said: nobody is busy with it meanwhile."""
 READING_S = 1.0
 """A round that reads for longer is worth a word in the status."""
-_AT_ONCE = 2000
-"""Paths that one round takes on, so that what a person just saved need not wait for the end of a large import."""
 _SLICE = 200
 """Events that are looked at in one go, so that the status need not wait for a thousand of them."""
 
@@ -71,7 +69,7 @@ class Mandate:
         self.arrivals = Arrivals(books)
         self._new_look()
         self.work = Work(books, self.sources, self.arrivals)
-        self.fetcher = Fetcher(books.keys.device, self.arrivals, self.retry, self._write_failed, partial(self.well, "writing"))
+        self.fetcher = Fetcher(books.keys.device, self.arrivals, self._complete, self._write_failed, partial(self.well, "writing"))
         self.conversations: list[Conversation] = []
         self.attention = Notices()
         self.reckoning = Reckoning(books, self.attention, self.fetcher)
@@ -86,6 +84,7 @@ class Mandate:
         self._later: Settling[RelPath] = Settling()
         self._tries: Settling[Spot] = Settling()
         self._todo: set[RelPath] = set()
+        self._whole: set[RelPath] = set()
         self._surveys: set[RelPath] = set()
         self.gone_through = trio.Event()
         """Everything was looked at and worked on, and nothing went wrong, since this memory was begun."""
@@ -156,7 +155,7 @@ class Mandate:
                 self._next_survey = min(self._next_survey, now + UNHEARD_S)
             dues = (self._settling.next_due(), self._tries.next_due(), self._later.next_due(), self._next_survey)
             due = min(one for one in dues if one is not None)
-            if self._todo or self._surveys or self._unfit or due <= now:
+            if self._todo or self._surveys or self._unfit or self.look.unseen or due <= now:
                 return
             self._wake = trio.Event()
             with trio.move_on_at(due):
@@ -173,10 +172,12 @@ class Mandate:
                     self._surveys |= set(self.books.locations())
                 surveys, self._surveys = self._surveys, set()
                 todo = self._todo | self._later.take_due(now)
-                batch = _first(todo)
+                batch = self._choose(todo)
                 self._todo = todo - batch
+                self._whole &= self._todo
                 spots = self._settling.take_due(now) | self._tries.take_due(now)
-                self._reading = (now, surveys | {RelPath(spot.path.top) for spot in spots})
+                since = self._reading[0] if self.look.unseen else now
+                self._reading = (since, surveys | self.look.unseen | {RelPath(spot.path.top) for spot in spots})
                 unfit, self._unfit = self._unfit, {}
                 looked, worked = await self.in_thread(partial(self._work_through, surveys, spots, unfit, batch))
                 self._surveyed |= surveys
@@ -190,6 +191,11 @@ class Mandate:
             self._working = False
         self._spread(worked)
 
+    def _choose(self, todo: set[RelPath]) -> set[RelPath]:
+        """What one round takes on of these. Of many those first whose contents may not be here: they come while others are written."""
+        undecided = todo - self._whole
+        return _first(undecided if 2 * len(undecided) > AT_ONCE else todo)
+
     def _work_through(
         self, surveys: set[RelPath], spots: set[Spot], unfit: dict[Path, BadPath], todo: set[RelPath]
     ) -> tuple[Looked, Worked]:
@@ -200,16 +206,17 @@ class Mandate:
         for where, fault in unfit.items():
             self.look.look_at_unfit(where, fault, looked)
         if surveys >= set(self.books.locations()):  # nothing is left behind for longer than until everything is gone through
-            todo = todo | self.work.unfinished()
+            everything = todo | self.work.unfinished()
         else:  # nor what could not be done while its disk was away
-            todo = todo.union(*map(self.work.unsettled, looked.surveyed))
+            everything = todo.union(*map(self.work.unsettled, looked.surveyed))
+        todo = _first(everything)
+        put_off = everything - todo
         found = self.look.look(spots)
         looked.again |= found.again
         looked.attention |= found.attention
-        new = found.new & found.todo
-        put_off = new - _first(new)  # noted as they are: what is recorded goes out while they are decided about
-        worked = self.work.work((todo | found.todo) - put_off)
-        worked.todo |= put_off
+        looked.surveyed -= self.look.unseen
+        worked = self.work.work(todo | found.todo)
+        worked.todo |= put_off - found.todo
         if surveys >= set(self.books.locations()):  # what a failing disk would not let go
             self.work.sweep()
         return looked, worked
@@ -291,6 +298,11 @@ class Mandate:
         self._todo |= paths
         self._wake.set()
 
+    def _complete(self, paths: set[RelPath]) -> None:
+        """All that these paths wanted is here."""
+        self._whole |= paths
+        self.retry(paths)
+
     def look_at(self, spots: set[Spot]) -> None:
         """Look at these spots at once."""
         for spot in spots:
@@ -351,7 +363,7 @@ class Mandate:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be looked at or worked on."""
-        waiting = self._todo or self._surveys or self._unfit or len(self._settling) or self._apart.busy
+        waiting = self._todo or self._surveys or self._unfit or self.look.unseen or len(self._settling) or self._apart.busy
         return not (self._working or waiting or self._next_survey <= trio.current_time())
 
     def is_reading(self, name: RelPath) -> bool:
@@ -359,7 +371,8 @@ class Mandate:
         since, names = self._reading
         if self._apart.is_reading(name):
             return True
-        return name not in self._surveyed or (self._working and name in names and trio.current_time() - since > READING_S)
+        works = self._working or bool(self.look.unseen)
+        return name not in self._surveyed or (works and name in names and trio.current_time() - since > READING_S)
 
     def reading_since_ms(self) -> int | None:
         """Since when the present round reads (ms since 1970); None between two rounds."""
@@ -368,7 +381,7 @@ class Mandate:
 
     def held(self, handle: int) -> m.Held | None:
         """What to tell a peer of our disk, or None while a round may still change it."""
-        if self._todo or self._working or self._next_survey == -math.inf:
+        if self._todo or self._working or self.look.unseen or self._next_survey == -math.inf:
             return None
         files, size = self.reckoning.lacking
         return m.Held(handle, self.books.journal.view(), files, size)
@@ -432,7 +445,7 @@ class Mandate:
         self.gone_through = trio.Event()
         self.arrivals.close()
         self._settling, self._later, self._tries = Settling(), Settling(), Settling()
-        self._todo, self._surveys, self._surveyed = set(), set(), set()
+        self._todo, self._whole, self._surveys, self._surveyed = set(), set(), set(), set()
         self._unfit = {}
         self.reckoning.forget()
         self._next_survey = -math.inf
@@ -442,4 +455,4 @@ class Mandate:
 
 def _first(paths: set[RelPath]) -> set[RelPath]:
     """As many of these paths as one round takes on, folders before what is in them."""
-    return set(nsmallest(_AT_ONCE, paths, key=lambda path: path.text)) if len(paths) > _AT_ONCE else paths
+    return set(nsmallest(AT_ONCE, paths, key=lambda path: path.text)) if len(paths) > AT_ONCE else paths

@@ -127,20 +127,24 @@ def attach(
             entries.append(Entry(Op.ATTACH_FILE if single else Op.ATTACH_FOLDER, name, parents=parents, act=Act.ATTACH, by=by))
             if name in books.locations():  # of an earlier attachment of that name, which nothing was done about yet
                 books.unplace(name)
-            books.place(Location(name, "file" if single else "folder", path))
-            _take_up(books, name)
+            taken_up = _take_up(books, name)
+            identity = None if single or taken_up else Root(path).identity
+            books.place(Location(name, "file" if single else "folder", path, identity))
         records = [record for record, _ in books.record(entries)]
     return records, found
 
 
-def _take_up(books: Books, name: RelPath) -> None:
-    """What was recorded under the name before it was detached is what the new content supersedes."""
+def _take_up(books: Books, name: RelPath) -> bool:
+    """What was recorded under the name before it was detached is what the new content supersedes; whether there is any."""
+    found = False
     with books.writing() as db:
         for path in [name, *versions.live_paths(db, name)]:
             heads = versions.heads(db, path)
+            found = found or bool(heads.all)
             if heads.all and paths.get(db, path) is None:
                 disk = path.parts[1:]
                 paths.put(db, PathView(path, disk, None, Agreed(Gone(), heads.refs, frozenset())))
+    return found
 
 
 COUNTED = 50_000

@@ -3,8 +3,9 @@
 The watcher's events are hints and the survey is the truth. What vanished is for store/vanishing to believe.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,9 @@ from p2psync.values.content import File, Listing, Observed, Stamp
 from p2psync.values.errors import BadPath, P2psyncError, UserError
 from p2psync.values.names import RelPath
 
+AT_ONCE = 2000
+"""Things of which nothing is known that one look takes on: what it saw is recorded and told while the next one looks at more, and what a
+person just saved need not wait for the end of a large import."""
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
 
@@ -54,6 +58,8 @@ class Look:
         self._wrong: dict[RelPath, tuple[int, int]] = {}
         self._walked: dict[tuple[RelPath, tuple[str, ...]], Stamp] = {}
         """The folders that were gone through since the last look, with the stamp that each had before."""
+        self._rest: dict[RelPath, list[Spot]] = {}
+        """What there was too much of for one look, last first."""
         self.seeing = Seeing(books)
 
     # ---- the survey of a whole attachment, by stamps alone
@@ -135,22 +141,33 @@ class Look:
         by_name: dict[RelPath, set[Spot]] = {}
         for spot in spots:
             by_name.setdefault(RelPath(spot.path.top), set()).add(spot)
+        for name in self._rest:
+            by_name.setdefault(name, set())
         for name, group in by_name.items():
-            location = everything.get(name)
+            location, rest = everything.get(name), self._rest.pop(name, [])
             if location is not None:
-                self._look_in(location, group, looked)
-        self._walked.clear()
+                self._look_in(location, group, rest, looked)
+        if not self._rest:
+            self._walked.clear()
         return looked
 
-    def _look_in(self, location: Location, spots: set[Spot], looked: Looked) -> None:
+    @property
+    def unseen(self) -> Set[RelPath]:
+        """The attachments of which so much is new that the next look goes on with it."""
+        return self._rest.keys()
+
+    def _look_in(self, location: Location, spots: set[Spot], rest: list[Spot], looked: Looked) -> None:
         try:
             root = Root(location.root)
             if self._is_still_wrong(root, location, spots):
                 looked.again[Spot(location.name, ())] = ABSENT_AGAIN
                 return
-            if self._in_doubt(root, location):
-                spots = spots | {Spot(location.name, ())}
-            self._look_at_all(root, location, spots, looked)
+            if self._in_doubt(root, location):  # which finds the rest again
+                self._look_at_all(root, location, spots | {Spot(location.name, ())}, [], looked, math.inf)
+            else:
+                self._look_at_all(root, location, spots, rest, looked, AT_ONCE)
+            if location.name in self._rest:
+                return
         except RootGone:
             self._note_absent(location, self._attention("missing-root", location=location.root), looked)
             return
@@ -181,22 +198,32 @@ class Look:
         looked.todo = {path for path in looked.todo if path.top != location.name.text}
         self._absent.add(location.name)
 
-    def _look_at_all(self, root: Root, location: Location, spots: set[Spot], looked: Looked) -> None:
+    def _look_at_all(self, root: Root, location: Location, spots: set[Spot], rest: list[Spot], looked: Looked, most: float) -> None:
+        """Look at these spots and what they lead to; at what nothing is known of, the ``rest`` (last first) included, until there are
+        about ``most`` notes, and leave the others for the next look.
+        """
         notes: dict[RelPath, PathView] = {}
         lists: list[tuple[File, Listing]] = []
+        left: list[Spot] = []
         self._went: set[tuple[str, ...]] = set()
         self.seeing.begin()
         ours = copies_in(self._books, location)
-        queue, done = sorted(spots, key=lambda spot: spot.disk, reverse=True), set(spots)
+        queue, done = _last_first(spots), set(spots)
         with root.folders() as self._folders:
-            while queue:
-                lot, queue = queue[-LOT:], queue[:-LOT]
+            while queue or (rest and len(notes) < most):
+                queue = queue or rest
+                lot = queue[: -LOT - 1 : -1]
+                del queue[-LOT:]
                 self._views = paths.get_all(self._books.ledger.read(), [spot.path for spot in lot])
-                for spot in reversed(lot):
-                    if composed(spot.disk) not in ours:
+                for spot in lot:
+                    if len(notes) >= most and spot.disk and spot.path not in self._views:
+                        left.append(spot)
+                    elif composed(spot.disk) not in ours:
                         fresh = self._look_at(root, location, spot, looked, notes, lists) - done
                         done |= fresh
-                        queue.extend(sorted(fresh, key=lambda spot: spot.disk, reverse=True))
+                        queue.extend(_last_first(fresh))
+        if left or rest:
+            self._rest[location.name] = _last_first([*rest, *left]) if left else rest
         self._make_lasting(root, location, notes, looked)
         self.seeing.keep_copies()
         with noting(), self._books.writing() as db:
@@ -261,8 +288,6 @@ class Look:
         looked.todo.add(spot.path)
         if view.observed is None:
             self._vanishing.appeared(spot.path)
-            if view.agreed is None:
-                looked.new.add(spot.path)
         seen = _as_permitted(seen, view.observed)
         if seen != view.observed or view.disk != spot.disk:
             notes[spot.path] = PathView(spot.path, spot.disk, seen, view.agreed)
@@ -331,6 +356,11 @@ class Look:
 
     def _attention(self, code: str, **facts: object) -> Attention:
         return Attention(code, self._books.now_ms(), facts)
+
+
+def _last_first(spots: Iterable[Spot]) -> list[Spot]:
+    """A stack from which folders come before what is in them."""
+    return sorted(spots, key=lambda spot: spot.disk, reverse=True)
 
 
 def _spot(location: Location, disk: str) -> Spot:

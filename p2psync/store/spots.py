@@ -18,11 +18,10 @@ class Spot(NamedTuple):
 class Looked:
     """What a look found: paths to decide about, spots to look at again after so many seconds, and what to show or no longer show.
 
-    ``surveyed`` are the attachments that were gone through as a whole; ``new`` are those paths to decide about of which nothing was known.
+    ``surveyed`` are the attachments that were gone through as a whole.
     """
 
     todo: set[RelPath] = field(default_factory=set)
     again: dict[Spot, float] = field(default_factory=dict)
     attention: dict[str, Attention | None] = field(default_factory=dict)
     surveyed: set[RelPath] = field(default_factory=set)
-    new: set[RelPath] = field(default_factory=set)

@@ -150,7 +150,7 @@ class Desk:
             soon = {path: wait for path, wait in worked.again.items() if wait < 0.05}
             again = [*looked.again.values(), *found.again.values(), *soon.values()]
             todo |= set(soon)
-            if worked.placed or worked.look_again or (todo and not soon):
+            if worked.placed or worked.look_again or self.look.unseen or (todo and not soon):
                 continue
             if not again or min(again) > patience or time.monotonic() > deadline:
                 return everything
