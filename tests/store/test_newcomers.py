@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store import apply, carryout, copies, paths, scan, staging, versions
+from p2psync.store import apply, carryout, checking, copies, paths, scan, staging, versions
 from p2psync.store.root import list_at
 from p2psync.store.staging import staged_name
 from p2psync.values.content import File
@@ -170,3 +170,13 @@ def test_what_is_asked_for_many_is_what_is_asked_for_each(desks: tuple[Desk, Des
     held = {digest: anna.books.vault.get(digest) for digest in digests}
     assert anna.books.vault.get_all(digests) == {digest: data for digest, data in held.items() if data is not None}
     assert anna.sources.elsewhere(digests) == {digest for digest in digests if next(anna.sources._from_files(digest), None) is not None}
+
+
+def test_that_nothing_is_damaged_is_known_without_going_through_everything(desks: tuple[Desk, Desk]) -> None:
+    anna, _ = desks
+    write_many(anna.files / "recus")
+    anna.settle()
+    steps = list[int]()
+    anna.books.ledger.read().set_progress_handler(lambda: steps.append(1), 100)
+    assert checking.damaged(anna.books) == set() and not steps
+    assert paths.count_files(anna.books.ledger.read(), RelPath("recus")) == 300 and steps
