@@ -211,9 +211,9 @@ class Look:
         queue, done = _last_first(spots), set(spots)
         with root.folders() as self._folders:
             while queue or (rest and len(notes) < most):
-                queue = queue or rest
-                lot = queue[: -LOT - 1 : -1]
-                del queue[-LOT:]
+                source = queue or rest
+                lot = source[: -LOT - 1 : -1]
+                del source[-LOT:]
                 self._views = paths.get_all(self._books.ledger.read(), [spot.path for spot in lot])
                 for spot in lot:
                     if len(notes) >= most and spot.disk and spot.path not in self._views:

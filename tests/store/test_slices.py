@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
 
-from p2psync.store import attaching, look
+from p2psync.store import attaching, look, paths
 from p2psync.store.spots import Looked, Spot
 from p2psync.values.entry import Op
 from p2psync.values.names import RelPath
@@ -50,6 +51,22 @@ def test_what_one_look_saw_is_recorded_before_the_next(desks: tuple[Desk, Desk])
     assert all(RelPath(path).parent in (RECUS, *map(RelPath, order[:at])) for at, path in enumerate(order))
     exchange(anna, marie)
     assert tree(marie.folder / "recus") == texts
+
+
+def test_one_look_does_not_go_through_all_that_waits(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    anna, _ = desks
+    write_many(anna.files / "recus", 200)
+    monkeypatch.setattr(look, "LOT", 10)
+    anna.look.look(spots_of(anna))
+    asked: list[RelPath] = []
+
+    def get_all(db: sqlite3.Connection, wanted: list[RelPath]) -> dict[RelPath, paths.PathView]:
+        asked.extend(wanted)
+        return {}
+
+    monkeypatch.setattr(paths, "get_all", get_all)
+    anna.look.look(set())
+    assert anna.look.unseen and 0 < len(asked) <= SLICE + 10
 
 
 def test_what_is_known_is_looked_at_all_the_same(desks: tuple[Desk, Desk]) -> None:
