@@ -55,6 +55,7 @@ class Look:
         self._vanishing = Vanishing(books)
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
+        """What is to be decided about after a look at an attachment whose folder is there, and is the right one."""
         self._wrong: dict[RelPath, tuple[int, int]] = {}
         self._walked: dict[tuple[RelPath, tuple[str, ...]], Stamp] = {}
         """The folders that were gone through since the last look, with the stamp that each had before."""
@@ -135,8 +136,7 @@ class Look:
 
     def look(self, spots: Iterable[Spot]) -> Looked:
         """Read what stands at these spots, note it in the ledger, and say what has to be decided."""
-        looked = Looked(todo=self._owed)
-        self._owed = set()
+        looked = Looked()
         everything = self._books.locations()
         by_name: dict[RelPath, set[Spot]] = {}
         for spot in spots:
@@ -147,6 +147,9 @@ class Look:
             location, rest = everything.get(name), self._rest.pop(name, [])
             if location is not None:
                 self._look_in(location, group, rest, looked)
+        due = {path for path in self._owed if RelPath(path.top) not in self._absent | self._wrong.keys()}
+        self._owed -= due
+        looked.todo |= due
         if not self._rest:
             self._walked.clear()
         return looked
@@ -169,10 +172,10 @@ class Look:
             if location.name in self._rest:
                 return
         except RootGone:
-            self._note_absent(location, self._attention("missing-root", location=location.root), looked)
+            self._note_absent(location, spots, self._attention("missing-root", location=location.root), looked)
             return
         except UserError as e:
-            self._note_absent(location, self._attention("unreadable", **why_and_do(e)), looked)
+            self._note_absent(location, spots, self._attention("unreadable", **why_and_do(e)), looked)
             return
         if location.name in self._absent:  # it is back
             self._absent.discard(location.name)
@@ -183,20 +186,25 @@ class Look:
         if not location.single and self._books.locations()[location.name].identity != root.identity:
             self._wrong[location.name] = root.identity or (0, 0)
             looked.again.setdefault(Spot(location.name, ()), ABSENT_AGAIN)
-            # What was noted is decided about when it is sure that this is the folder.
-            looked.todo = {path for path in looked.todo if path.top != location.name.text}
+            self._put_off(location, looked)
 
     def _is_still_wrong(self, root: Root, location: Location, spots: set[Spot]) -> bool:
         """Whether there is no more to be seen than that the folder is the wrong one that it was at the last look."""
         nothing_else = spots == {Spot(location.name, ())} and not self._vanishing.is_confirmed(location)
         return nothing_else and location.identity != root.identity == self._wrong.get(location.name)
 
-    def _note_absent(self, location: Location, why: Attention, looked: Looked) -> None:
+    def _note_absent(self, location: Location, spots: set[Spot], why: Attention, looked: Looked) -> None:
         looked.attention[location.name.text] = why
         looked.again[Spot(location.name, ())] = ABSENT_AGAIN
-        # What was not noted is not decided about either, or it would count as in order.
-        looked.todo = {path for path in looked.todo if path.top != location.name.text}
         self._absent.add(location.name)
+        self._put_off(location, looked)
+        self._owed |= {spot.path for spot in spots}  # whoever asked for a look at it waits until it is decided about
+
+    def _put_off(self, location: Location, looked: Looked) -> None:
+        """What was not noted is not decided about either, or it would count as in order; nor what may be of another folder."""
+        later = {path for path in looked.todo if path.top == location.name.text}
+        looked.todo -= later
+        self._owed |= later
 
     def _look_at_all(self, root: Root, location: Location, spots: set[Spot], rest: list[Spot], looked: Looked, most: float) -> None:
         """Look at these spots and what they lead to; at what nothing is known of, the ``rest`` (last first) included, until there are

@@ -3,11 +3,14 @@
 The table is tests/lan/vanish. Machines without a network, on a real disk; tests/real/test_mounts has real mounts and whole daemons.
 """
 
+import os
 import shutil
 
 import pytest
 
 from p2psync.store import resolving, versions
+from p2psync.store.locating import spell
+from p2psync.store.spots import Spot
 from p2psync.values.names import RelPath
 from tests.lan.desks import Desk, exchange, fast_place, fast_vanishing, tree
 from tests.lan.vanish import WAYS, Disk
@@ -143,3 +146,26 @@ def test_a_file_attached_by_itself_that_is_emptied_is_a_version_like_any_other(o
     marie.todo |= touched
     exchange(marie, anna)
     assert disk.file.read_text() == (marie.folder / "compta.cre").read_text() == "compta 1"
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "another folder"])
+def test_what_was_to_be_looked_at_while_the_folder_was_away_is_decided_about_when_it_is_back(office, meanwhile):
+    """Whoever asked counts the path as behind until then, though nothing about it is unsettled (seed 231178)."""
+    anna, _, disk = office
+    for file in disk.folder.rglob("*.pdf"):
+        os.utime(file, (1, 1))  # what is not fresh is not read again unasked
+    anna.settle()
+    path = RelPath("recus/1.pdf")
+    away = disk.folder.with_name("away")
+    disk.folder.rename(away)
+    if meanwhile == "another folder":
+        shutil.copytree(away, disk.folder)
+        (disk.folder / "2.pdf").unlink()
+    spot = spell(anna.books, path)
+    assert path not in anna.look.look({spot}).todo
+    assert path not in anna.look.look(set()).todo
+    if meanwhile == "another folder":
+        shutil.rmtree(disk.folder)
+    away.rename(disk.folder)
+    assert path in anna.look.look({Spot(RelPath("recus"), ())}).todo
+    assert anna.look.look(set()).todo == set()
