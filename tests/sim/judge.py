@@ -279,19 +279,23 @@ def exact_conflicts(judges: list[Judge], known: Known) -> None:
 
 def nothing_lost(judges: list[Judge], known: Known) -> None:
     """I2: every version that a journal names can be had from some machine; every current one, where a backup forgot what came after it."""
-    current = " AND head = 1" if known.is_restored else ""
+    for size in lost(judges, current=known.is_restored).values():
+        raise Breach(f"I2 a recorded version of {size} bytes is lost")
+
+
+def lost(judges: list[Judge], *, current: bool) -> dict[bytes, int]:
+    """The versions (only the ``current`` ones) that journals name and that cannot be had from any machine: digests to sizes in bytes."""
+    only = " AND head = 1" if current else ""
     digests: dict[bytes, int] = {}
     for judge in judges:
         mandate = judge.machine.mandate
         assert mandate is not None
-        rows = mandate.books.ledger.read().execute(
-            f"SELECT DISTINCT digest, size FROM entries WHERE digest IS NOT NULL AND size > 0{current}"
-        )
+        rows = mandate.books.ledger.read().execute(f"SELECT DISTINCT digest, size FROM entries WHERE digest IS NOT NULL AND size > 0{only}")
         digests |= {bytes(digest): size for digest, size in rows}
     held = {bytes(content_digest(content)) for judge in judges for content in judge.seen.values() if content}
-    for digest in digests.keys() - held:
-        if not any(_has(judge.machine, digest) for judge in judges):
-            raise Breach(f"I2 a recorded version of {digests[digest]} bytes is lost")
+    return {
+        digest: size for digest, size in digests.items() if digest not in held and not any(_has(judge.machine, digest) for judge in judges)
+    }
 
 
 def _has(machine: Machine, digest: bytes) -> bool:

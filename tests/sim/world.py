@@ -401,7 +401,8 @@ class World:
         self.say("all is mended")
 
     async def _peace(self) -> None:
-        await self._until_agreed()
+        if not await self._until_agreed():
+            return
         for judged in self.judges:
             judged.after_step("in peace")
         judge.agreement(self.judges)
@@ -412,7 +413,8 @@ class World:
         self.ended = judge.ended(self.judges[0])
         await self._silence()
 
-    async def _until_agreed(self) -> None:
+    async def _until_agreed(self) -> bool:
+        """L1. False when they cannot agree, since a version that was told of went with a backup before anybody had it: they say so."""
         deadline = trio.current_time() + PEACE_S
         quiet_since = trio.current_time()
         while True:
@@ -421,8 +423,11 @@ class World:
             if await self._answered() or not self._agreed():
                 quiet_since = trio.current_time()
             elif trio.current_time() - quiet_since > SETTLED_S:
-                return
+                return True
             if trio.current_time() > deadline:
+                if self.known.is_restored and judge.lost(self.judges, current=True):
+                    self.happened["version gone with a backup"] += 1
+                    return False
                 told = await self._why_not()
                 try:
                     judge.agreement(self.judges)
