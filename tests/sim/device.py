@@ -412,7 +412,7 @@ class Disk:
     def _start_anew(self, *, everybody: bool) -> None:
         self.dead, self._kill = False, None
         self.changes += 1
-        self.life += 1
+        before, self.life = self.life, self.life + 1
         self.connections.clear()
         for fd, held in self.fds.items():
             if held.disk is not self:
@@ -420,7 +420,7 @@ class Disk:
             if held.by_product:
                 with suppress(OSError):
                     real.flock(fd, 8)
-            elif not everybody:
+            elif not everybody and held.life == before:
                 held.life = self.life
 
     def _nodes_below(self, path: str) -> set[Node]:

@@ -131,18 +131,31 @@ class Judge:
                     self.known.removed.add(name)
         self.seen = now
 
+    def after_death(self) -> None:
+        """The daemon is gone: what it put in place and had no time to note is taken for what people had before."""
+        claimed = self._claims()
+        for name in PLAIN_NAMES & self.by_daemon:
+            content = self.seen.get(name)
+            if content is not None and claimed.get(name) != content_digest(content):
+                self.exempt.add(name)
+
     def _check_claims(self, now: Tree) -> None:
         """I3: a plain file that the ledger says to be there is there, whatever else of it was not durable."""
+        claimed = self._claims()
+        for name in PLAIN_NAMES - self.known.inexact - self.exempt:
+            before, after = self.seen.get(name), now.get(name)
+            if before and before != after and claimed.get(name) == content_digest(before):
+                raise Breach(f"I3 {self.machine.person}: {name} was recorded, and the power cut took it back, {before[:60]!r}")
+
+    def _claims(self) -> dict[str, bytes]:
+        """What the ledger of the daemon, which is not running, says to be agreed and to stand there: the digests of files."""
         claimed: dict[str, bytes] = {}
         mandates = self.machine.place / "state" / "mandates"
         for name in real.listdir(mandates):
             db = real.connect(mandates / name / "ledger.db")
             claimed |= db.execute("SELECT path, digest FROM paths WHERE digest = agreed_digest").fetchall()
             db.close()
-        for name in PLAIN_NAMES - self.known.inexact - self.exempt:
-            before, after = self.seen.get(name), now.get(name)
-            if before and before != after and claimed.get(name) == content_digest(before):
-                raise Breach(f"I3 {self.machine.person}: {name} was recorded, and the power cut took it back, {before[:60]!r}")
+        return claimed
 
 
 # ---- what the journals say

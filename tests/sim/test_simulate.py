@@ -47,6 +47,8 @@ ONCE_BROKEN = {
     231547: "what came for an attachment while its disk was away was not done when it was back, and another name for it tried without end",
     232883: "a save may be found as a whole before its program has ended",
     233043: "what was put in its place and could not be noted counted as a save of that machine, once others had gone on from it",
+    702000: "who saves over what was put in place and not noted before a kill may have seen it, and the daemon cannot know",
+    702060: "what a power cut closed is not open again after the next start",
 }
 """Seeds that failed once, and what was learnt of them."""
 TWIN_SEEDS = (100, 102, 111, 120)

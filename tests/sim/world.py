@@ -164,14 +164,14 @@ class World:
 
     def _after_death(self, machine: Machine) -> None:
         judged = self.judges[self.machines.index(machine)]
+        judged.after_step("at the end")
+        judged.after_death()
         if machine in self._crashed:
             self._crashed.discard(machine)
-            judged.after_step("at the end")
             machine.disk.crash()
             machine.power_cuts += 1
             judged.after_power_cut()
         else:
-            judged.after_step("at the end")
             machine.disk.lose_process()
 
     async def _found(self) -> None:
