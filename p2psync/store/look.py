@@ -56,6 +56,8 @@ class Look:
         self._absent: set[RelPath] = set()
         self._owed: set[RelPath] = set()
         """What is to be decided about after a look at an attachment whose folder is there, and is the right one."""
+        self._told: dict[str, Attention | None] = {}
+        """What a look between two rounds found, which the next round is to know."""
         self._wrong: dict[RelPath, tuple[int, int]] = {}
         self._walked: dict[tuple[RelPath, tuple[str, ...]], Stamp] = {}
         """The folders that were gone through since the last look, with the stamp that each had before."""
@@ -137,6 +139,7 @@ class Look:
     def look(self, spots: Iterable[Spot]) -> Looked:
         """Read what stands at these spots, note it in the ledger, and say what has to be decided."""
         looked = Looked()
+        looked.attention, self._told = self._told, {}
         everything = self._books.locations()
         by_name: dict[RelPath, set[Spot]] = {}
         for spot in spots:
@@ -356,7 +359,9 @@ class Look:
         """A person says that what is gone by now is meant to be gone: the spots to look at again."""
         whole = Spot(name, ())
         location = self._books.locations()[name]
-        self._owed |= self.look({whole, *self._vanishing.missed(location)}).todo
+        found = self.look({whole, *self._vanishing.missed(location)})
+        self._owed |= found.todo
+        self._told = found.attention
         self._vanishing.confirm(location)
         return {whole, *self._vanishing.missed(location)}
 

@@ -43,6 +43,7 @@ ONCE_BROKEN = {
     203007: "a backup takes kept conflict copies away as well",
     204178: "on a disk without leases that counts in steps of two seconds, a half-written save was sent",
     204426: "a power cut took a save with the new folder that it was in, and their deletion was recorded",
+    230535: "a confirmation that found all in order again left the halt shown for ever",
     231178: "what was to be looked at while a folder could not be read counted as behind for ever",
     231547: "what came for an attachment while its disk was away was not done when it was back, and another name for it tried without end",
     232883: "a save may be found as a whole before its program has ended",

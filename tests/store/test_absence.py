@@ -169,3 +169,18 @@ def test_what_was_to_be_looked_at_while_the_folder_was_away_is_decided_about_whe
     away.rename(disk.folder)
     assert path in anna.look.look({Spot(RelPath("recus"), ())}).todo
     assert anna.look.look(set()).todo == set()
+
+
+def test_a_confirmation_that_finds_all_in_order_again_says_so(office):
+    """What was missing had come back unheard: nothing waited any more, and it was shown as halted for ever (seed 230535)."""
+    anna, _, disk = office
+    one = disk.folder / "0.pdf"
+    shutil.copytree(disk.folder, disk.away)
+    shutil.rmtree(disk.folder)
+    shutil.copytree(disk.away, disk.folder)
+    one.unlink()
+    assert tops(anna.settle()) == {"recus": "root-replaced"}
+    shutil.copy2(disk.away / "0.pdf", one)
+    anna.look.confirm(RelPath("recus"))
+    assert not anna.books.locations()[RelPath("recus")].halted
+    assert anna.look.look(set()).attention["recus"] is None
