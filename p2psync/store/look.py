@@ -351,19 +351,22 @@ class Look:
         """A person says that what is gone by now was not meant to go: the paths to decide about. Raises: RootGone, UserError."""
         location = self._books.locations()[name]
         root = Root(location.path)
-        self._owed |= self.look({Spot(name, ()), *self._vanishing.missed(location)}).todo
+        self._look_between(location)
         self._vanishing.bring_back(root, location)
         return paths.unsettled(self._books.ledger.read(), name)
 
     def confirm(self, name: RelPath) -> set[Spot]:
         """A person says that what is gone by now is meant to be gone: the spots to look at again."""
-        whole = Spot(name, ())
         location = self._books.locations()[name]
-        found = self.look({whole, *self._vanishing.missed(location)})
+        self._look_between(location)
+        self._vanishing.confirm(location)
+        return {Spot(name, ()), *self._vanishing.missed(location)}
+
+    def _look_between(self, location: Location) -> None:
+        """Look at an attachment between two rounds, of which the next one takes in what comes of it."""
+        found = self.look({Spot(location.name, ()), *self._vanishing.missed(location)})
         self._owed |= found.todo
         self._told = found.attention
-        self._vanishing.confirm(location)
-        return {whole, *self._vanishing.missed(location)}
 
     # ---- details
 
