@@ -64,6 +64,8 @@ class Known:
     """Of each plain name: all versions, in the order in which they were made."""
     deeds: list[str] = field(default_factory=list)
     """Who did what, and what they saw; of those at one instant any may come first."""
+    only_on_disk: set[bytes] = field(default_factory=set)
+    """What stood in the files of a machine while its history could take no copies, as it said: saved over, it is gone."""
     is_restored: bool = False
     """Somebody restored a backup."""
 
