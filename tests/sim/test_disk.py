@@ -148,6 +148,26 @@ def test_the_two_folders_of_a_rename_are_independent(place):
     assert {tuple(sorted(one)) for one in outcomes(place, careful, root="careful")} == {("dir/new",), ("dir/new", "old")}
 
 
+def test_a_file_with_both_names_of_its_rename_is_two_files(place):
+    """A save through one name must not change the other: what holds there was then never saved under it (seed 1001616)."""
+    found = 0
+    for seed in range(TRIES):
+        top = place / f"disk{seed}"
+        top.mkdir()
+        disk = Disk(top, random.Random(seed))
+        with interposed([disk]), disk.program():
+            (top / "old").write_bytes(b"old")
+            (top / "dir").mkdir()
+            disk.settle()
+            os.rename(top / "old", top / "dir/new")
+            disk.crash()
+            if len(tree(top)) == 2:
+                (top / "old").write_bytes(b"later")
+                assert tree(top) == {"old": b"later", "dir/new": b"old"} and not (top / "old").samefile(top / "dir/new")
+                found += 1
+    assert found
+
+
 def test_a_folder_that_moves_is_in_one_place(place):
     def act(top):
         (top / "dir/below").write_bytes(b"below")

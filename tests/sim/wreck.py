@@ -95,8 +95,8 @@ class _Building:
                     os_mkdir(below, self.found.modes.get(one, 0o755))
                     self._is(below, one)
                     self.folder(one, below)
-            elif one in self.built:
-                real.link(self.built[one], below, follow_symlinks=False)
+            elif one in self.built:  # a rename of which only the new name was written down: mended too, by a file of its own
+                self._copy(one, below)
             else:
                 self.built[one] = below
                 self._file(one, below)
@@ -111,18 +111,28 @@ class _Building:
             return
         image = image or node.last
         assert image is not None, below
-        if stat.S_ISLNK(image.mode):
-            real.symlink(image.data, below)
-        else:
-            fd = real.open(below, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            real.write(fd, image.data)
-            real.fchmod(fd, image.mode)
-            real.close(fd)
+        _write(image, below)
         node.mtime, node.seen = image.mtime, None
         self._is(below, node)
 
+    def _copy(self, node: Node, below: str) -> None:
+        first = self.built[node]
+        mode = real.lstat(first).st_mode
+        _write(Image(os.fsencode(real.readlink(first)) if stat.S_ISLNK(mode) else _read(first), mode, node.mtime), below)
+        self.disk.new_node(real.lstat(below)).mtime = node.mtime
+
     def _is(self, path: str, node: Node) -> None:
         self.disk.nodes[real.lstat(path).st_ino] = node
+
+
+def _write(image: Image, path: str) -> None:
+    if stat.S_ISLNK(image.mode):
+        real.symlink(image.data, path)
+        return
+    fd = real.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    real.write(fd, image.data)
+    real.fchmod(fd, image.mode & 0o7777)
+    real.close(fd)
 
 
 def _swap_in(root: str, new: str) -> None:
