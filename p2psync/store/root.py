@@ -192,8 +192,7 @@ class Root:
         made: list[tuple[str, ...]] = []
         try:
             for depth in range(1, len(parts) + 1):
-                if self._make_folder(parts[:depth]):
-                    made.append(parts[:depth])
+                self._make_folder(parts[:depth], made)
         except BaseException:
             for above in reversed(made):
                 self._unmake_folder(above)
@@ -252,31 +251,30 @@ class Root:
             return FolderGone(path=self.shown(parts))
         return FolderGone(path=self.shown(parts)) if error.errno == errno.ENOENT else read_fault(error, self.shown(parts))
 
-    def _make_folder(self, parts: tuple[str, ...]) -> bool:
+    def _make_folder(self, parts: tuple[str, ...], made: "list[tuple[str, ...]]") -> None:
+        """Make the folder, unless one stands there; from the moment that it stands there it is in ``made``, durable or not yet."""
         with self.dir_fd(parts[:-1]) as around:
             mode = stat.S_IMODE(os.fstat(around).st_mode) & 0o777 | stat.S_IRWXU
             try:
                 os.mkdir(parts[-1], mode, dir_fd=around)
             except FileExistsError:
-                return self._is_folder(around, parts)
+                return self._be_folder(around, parts)
             except OSError as error:
                 raise write_fault(error, self.shown(parts)) from error
-            with writing(self.shown(parts)), self.dir_fd(parts) as made:
-                own = stat.S_IMODE(os.fstat(made).st_mode)
+            made.append(parts)
+            with writing(self.shown(parts)), self.dir_fd(parts) as new:
+                own = stat.S_IMODE(os.fstat(new).st_mode)
                 if own & 0o777 != mode:  # the process's umask took something away
-                    os.fchmod(made, own | mode)
+                    os.fchmod(new, own | mode)
                 sync_folder(around)
-        return True
 
-    def _is_folder(self, around: int, parts: tuple[str, ...]) -> bool:
-        """False, since nothing was made, where a folder stands already."""
+    def _be_folder(self, around: int, parts: tuple[str, ...]) -> None:
         with reading(self.shown(parts)):
             found = stamp_at(around, parts[-1])
         if found and found.kind == "other":
             raise LinkInTheWay(path=self.shown(parts))
         if found and found.kind == "file":
             raise NameTaken(path=self.shown(parts))
-        return False
 
     def _unmake_folder(self, parts: tuple[str, ...]) -> None:
         try:

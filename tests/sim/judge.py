@@ -36,6 +36,8 @@ class Judge:
         self.by_daemon: set[str] = set()
         self._judged_at = -1
         self._aside: dict[str, bytes] = {}
+        self._new_folders: set[str] = set()
+        """Folders that the daemon made in its last step: what cannot be made to last is taken away again."""
         self.exempt: set[str] = set()
         """Names of plain files whose last save a power cut or a restored backup may have taken back: nobody can tell what was seen."""
 
@@ -77,13 +79,14 @@ class Judge:
                 continue
             if isinstance(before, bytes):
                 self._taken(name, before, after if isinstance(after, bytes) else None, step)
-            elif before is None and after is self and name not in self.known.removed:
+            elif before is None and after is self and name not in self.known.removed | self._new_folders:
                 raise Breach(f"I5 {self.machine.person}: the folder {name} went, which nobody deleted ({step})")
             if isinstance(after, bytes) and after not in self.known.whole:
                 raise Breach(f"I1 {self.machine.person}: {name} holds what nobody wrote, {after[:60]!r} ({step})")
             if isinstance(after, bytes) and not self.known.was_put(name, after, casefold=self.machine.disk.traits.casefold):
                 raise Breach(f"I9 {self.machine.person}: {name} holds what nobody saved under that name, {after[:60]!r} ({step})")
             self.by_daemon.add(name)
+        self._new_folders = {name for name, content in now.items() if content is None and name not in self.seen}
         self.seen = now
 
     def _taken(self, name: str, before: bytes, after: bytes | None, step: str) -> None:

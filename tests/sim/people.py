@@ -341,6 +341,15 @@ class People:
             shutil.rmtree(where)
             self.machine.hear(where, "touched")
 
+    def clear(self, name: str) -> bool:
+        """Somebody takes away what programs have left in the folder, if there is anything."""
+        where = self.where(name)
+        left = sorted(where.rglob("~wrd*")) if where is not None and where.is_dir() else []
+        for one in left:
+            one.unlink()
+            self.machine.hear(one, "touched")
+        return bool(left)
+
     def make_folder(self, chance: random.Random) -> None:
         """Somebody makes an empty folder."""
         where = self.where(f"{FOLDER}/{chance.choice(FOLDERS)}")

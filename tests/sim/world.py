@@ -482,7 +482,16 @@ class World:
                 elif attachment["state"] == "missing":
                     asked = True
                     await machine.ask("POST", "/v1/restore", mandate=MANDATE, name=attachment["name"])
+            asked |= self._cleared(machine)
         return asked
+
+    def _cleared(self, machine: Machine) -> bool:
+        """Whether a folder that others deleted stood there for the sake of what a program left in it, which its person takes away."""
+        assert machine.mandate is not None
+        left = [shown for shown, why in machine.mandate.attention.items() if why.code == "left-over"]
+        people = self.people[self.machines.index(machine)]
+        cleared = [people.clear(name) for name in left]
+        return any(cleared)
 
     async def _silence(self) -> None:
         """L1: whoever agrees is silent; and tidies up, where there is anything to tidy up."""
@@ -528,7 +537,7 @@ class _Errors(logging.Handler):
 
 def _asks(mandate: Mandate) -> bool:
     """Whether something waits for a person's word."""
-    return any(why.state in ("halted", "missing") for why in mandate.attention.values())
+    return any(why.state in ("halted", "missing") or why.code == "left-over" for why in mandate.attention.values())
 
 
 def _waits_for_a_name(mandate: Mandate) -> bool:

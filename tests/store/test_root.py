@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.store import root as root_module
+from p2psync.store.faults import DiskFailing
 from p2psync.store.root import FolderGone, LinkInTheWay, NameTaken, NoPlainFile, Root, RootGone
 from p2psync.values.errors import BadPath, MandateError
 
@@ -150,6 +152,22 @@ def test_no_folder_is_made_over_a_file(root: Root) -> None:
 def test_new_folders_are_undone_when_the_next_one_cannot_be_made(root: Root) -> None:
     with pytest.raises(Exception, match="too long"):
         root.make_folders(("2027", "x" * 300))
+    assert os.listdir(root.path) == ["2026"]
+
+
+def test_a_folder_that_could_not_be_made_to_last_is_not_taken_for_one_that_does(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file would be put into it, and both would be gone after a power cut, as if somebody had deleted them (seed 2100663)."""
+    opened = root_module.Root.dir_fd
+
+    def failing(self: Root, parts: tuple[str, ...]) -> object:
+        if parts == ("2027",):
+            raise DiskFailing(path="2027", why="Input/output error")
+        return opened(self, parts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Root, "dir_fd", failing)
+        with pytest.raises(DiskFailing):
+            root.make_folders(("2027",))
     assert os.listdir(root.path) == ["2026"]
 
 
