@@ -414,7 +414,9 @@ class World:
         await self._silence()
 
     async def _until_agreed(self) -> bool:
-        """L1. False when they cannot agree, since a version that was told of went with a backup before anybody had it: they say so."""
+        """L1. False when they cannot agree, and say so: a version that was told of went with a backup before anybody had it, or a
+        machine did not know that it was restored, and some have what it recorded before, others what it recorded afterwards.
+        """
         deadline = trio.current_time() + PEACE_S
         quiet_since = trio.current_time()
         while True:
@@ -428,12 +430,21 @@ class World:
                 if self.known.is_restored and judge.lost(self.judges, current=True):
                     self.happened["version gone with a backup"] += 1
                     return False
+                if self.known.is_restored and await self._forked():
+                    self.happened["history forked"] += 1
+                    return False
                 told = await self._why_not()
                 try:
                     judge.agreement(self.judges)
                 except Breach as breach:
                     told = f"{breach}; {told}"
                 raise Breach(f"L1 they do not come to agree: {told}")
+
+    async def _forked(self) -> bool:
+        """Whether a machine says that another one has told it something else than it told others: somebody has to subscribe again."""
+        running = [machine for machine in self.machines if machine.mandate is not None]
+        told = [problem["code"] for machine in running for problem in (await machine.ask("GET", "/v1/status"))["problems"]]
+        return "machine-twice" in told
 
     def _agreed(self) -> bool:
         mandates = [machine.mandate for machine in self.machines]
