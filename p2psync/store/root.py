@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from p2psync.store.durable import sync_folder
 from p2psync.store.faults import read_fault, reading, write_fault, writing
@@ -23,6 +23,7 @@ from p2psync.values.content import Stamp
 from p2psync.values.errors import BadPath, MandateError, UserError
 from p2psync.values.names import escaped
 
+_Places: TypeAlias = list[tuple[str, ...]]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Non-blocking, so that neither a FIFO nor somebody else's lease holds us up; it means nothing for the reads that follow."""
@@ -251,7 +252,7 @@ class Root:
             return FolderGone(path=self.shown(parts))
         return FolderGone(path=self.shown(parts)) if error.errno == errno.ENOENT else read_fault(error, self.shown(parts))
 
-    def _make_folder(self, parts: tuple[str, ...], made: "list[tuple[str, ...]]") -> None:
+    def _make_folder(self, parts: tuple[str, ...], made: _Places) -> None:
         """Make the folder, unless one stands there; from the moment that it stands there it is in ``made``, durable or not yet."""
         with self.dir_fd(parts[:-1]) as around:
             mode = stat.S_IMODE(os.fstat(around).st_mode) & 0o777 | stat.S_IRWXU
