@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -168,6 +169,8 @@ def simulate(args: argparse.Namespace) -> int:
     seeds = range(int(first), int(last)) if last else range(int(first))
     began = time.monotonic()
     done, happened, rows, failed = 0, Counter[str](), Counter[str](), list[Outcome]()
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())  # the report of what was done is printed all the same
     for outcome in _outcomes(seeds, args.jobs, args.mutant):
         done += 1
         happened += outcome.happened
@@ -175,7 +178,7 @@ def simulate(args: argparse.Namespace) -> int:
         if outcome.breach:
             failed.append(outcome)
             print(f"seed {outcome.seed}: {outcome.breach[:300]}", flush=True)
-        if args.minutes and time.monotonic() - began > args.minutes * 60:
+        if stopped.is_set() or (args.minutes and time.monotonic() - began > args.minutes * 60):
             break
     took = time.monotonic() - began
     print(f"\n{done} runs in {took:.0f} s, {done / took:.1f} a second; {len(failed)} failed")
