@@ -202,7 +202,7 @@ def _outcomes(seeds: range, jobs: int, mutant: str | None) -> Iterator[Outcome]:
     if jobs == 1:
         yield from map(_short, seeds)
         return
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=200) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, signal.signal, (signal.SIGTERM, signal.SIG_DFL), maxtasksperchild=200) as pool:
         yield from pool.imap_unordered(_short, seeds, chunksize=4)
 
 
