@@ -5,6 +5,7 @@ Both are durable enough to be found again after a crash: the vault by its commit
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeAlias
@@ -40,6 +41,7 @@ class Arrivals:
         self._large: dict[Digest, set[_Place]] = {}
         self._stagings: dict[_Place, Staging] = {}
         self._sealed: dict[_Place, tuple[Root, Sealed]] = {}
+        self._wrong: Counter[Content] = Counter()
 
     def chunks(self, batch: list[tuple[Digest, bytes]]) -> None:
         """Write down chunks that arrived, whose digests were checked.
@@ -171,6 +173,15 @@ class Arrivals:
         with self._lock:
             found = next((s for s in self._stagings.values() if s.content == content), None)
             return content.size if found is None else content.size - found.have()
+
+    def was_wrong(self, path: RelPath, content: Content) -> None:
+        """All chunks of ``content`` were there for ``path``, and did not make it up."""
+        self._wrong[content] += 1
+        self.abandon(path)
+
+    def is_wrong(self, content: Content) -> bool:
+        """Whether it came out wrong twice, so that its chunk list is at fault: no more of it is fetched until the next start."""
+        return self._wrong[content] > 1
 
     def finished(self, path: RelPath, parts: tuple[str, ...], sealed: Sealed) -> None:
         """The staging file for ``parts`` was sealed; it waits beside its place."""

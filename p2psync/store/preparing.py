@@ -10,7 +10,7 @@ from p2psync.store.books import Books
 from p2psync.store.jobs import Want, Worked
 from p2psync.store.root import Root
 from p2psync.store.sources import VAULTED, Sources
-from p2psync.store.staging import Sealed, Staging
+from p2psync.store.staging import Sealed, Staging, WrongWhole
 from p2psync.store.swap import BusyFile
 from p2psync.values.content import Content, File, Listing
 from p2psync.values.errors import P2psyncError, UserError
@@ -91,10 +91,16 @@ class Preparing:
             return sealed
         self._check_room(root, parts, state.content)
         staging, missing = self._arrivals.staging(path, root, parts, state.content, listing)
+        if missing and self._arrivals.is_wrong(state.content):
+            raise WrongWhole(path=root.shown(parts))
         if missing:
             self._want(path, Want(state.content, listing, tuple(missing)), worked)
             return None
-        sealed = staging.seal(state.executable, mtime)
+        try:
+            sealed = staging.seal(state.executable, mtime)
+        except WrongWhole:
+            self._arrivals.was_wrong(path, state.content)
+            raise
         self._arrivals.finished(path, parts, sealed)
         return sealed
 

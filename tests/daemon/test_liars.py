@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from p2psync.daemon import conversation, outbox
 from p2psync.engine import messages as m
 from p2psync.engine import parking
-from p2psync.values.content import Content
+from p2psync.values.content import Chunk, Content, Listing
 from p2psync.values.digest import Digest, content_digest
 from p2psync.values.entry import Act, Entry, Op
 from p2psync.values.names import DeviceId, RecordId, RelPath
@@ -298,3 +298,29 @@ async def test_news_is_held_back_from_who_is_slow_and_told_afterwards(
             anna.write("journal.csv", "two")
             await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "two")
         assert caught_up
+
+
+async def test_a_list_that_does_not_make_up_its_content_is_fetched_twice_and_no_more(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sources", "seeing", "apply", "preparing"):
+        monkeypatch.setattr(f"p2psync.store.{module}.VAULTED", 1000)
+    async with office(lan) as (anna, mallory), mallory.calling(anna):
+        pieces = [bytes([number]) * 50_000 for number in range(4)]
+        listing = Listing.of([Chunk(content_digest(piece), 50_000 * at, 50_000) for at, piece in enumerate(pieces)])
+        chunks = {content_digest(piece): piece for piece in pieces}
+        await mallory.say(m.Records(HANDLE, (change(mallory, *save(b"other", listing=listing.digest, size=200_000)).raw,)))
+        given: list[Digest] = []
+        answered = 0
+        with trio.move_on_after(200):
+            while True:
+                await trio.sleep(0.1)
+                asked, answered = mallory.heard[answered:], len(mallory.heard)
+                for message in asked:
+                    if isinstance(message, m.WantListing):
+                        await mallory.say(m.Listing(HANDLE, message.listing, 0, 1, listing.packed))
+                    for digest in message.ids if isinstance(message, m.WantChunks) else ():
+                        given.append(digest)
+                        await mallory.say(m.Chunk(HANDLE, digest, chunks[digest]))
+        assert len(given) == 2 * len(chunks)
+        assert mallory.over is None and anna.reads(f"{BOOKS}/new.csv") is None
