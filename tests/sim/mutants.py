@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,12 +12,15 @@ from p2psync.daemon import mandate as mandate_module
 from p2psync.engine import pauses, settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
-from p2psync.store import apply, carryout, look, openfiles, seeing, swap, work
+from p2psync.store import apply, carryout, look, naming, openfiles, seeing, swap, work
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.ledger import Ledger
 from p2psync.store.openfiles import Lease
-from p2psync.values.content import Gone, State
+from p2psync.store.root import Root
+from p2psync.store.scan import Nothing, Skipped, Unreadable
+from p2psync.values.content import Gone, Stamp, State
+from p2psync.values.errors import UserError
 
 Patches = list[tuple[Any, str, Any]]
 
@@ -138,6 +142,32 @@ def _early_records_dropped() -> Patches:
     return [(Books, "accept", accept)]
 
 
+def _errors_taken_for_absence() -> Patches:
+    see, stamp, walk = seeing.observe_in, Root.stamp, look.walk
+
+    def walked(*args: Any) -> Any:
+        return (found for found in walk(*args) if not isinstance(found, Skipped))
+
+    def observed(*args: Any) -> Any:
+        found = see(*args)
+        return Nothing() if isinstance(found, Unreadable) else found
+
+    def stamped(root: Root, parts: tuple[str, ...]) -> Stamp | None:
+        try:
+            return stamp(root, parts)
+        except UserError:
+            return None
+
+    return [(look, "walk", walked), (seeing, "observe_in", observed), (Root, "stamp", stamped)]
+
+
+def _colliding_names_overwritten() -> Patches:
+    def renamed(folder: int, old: str, target: int, new: str) -> None:
+        os.rename(old, new, src_dir_fd=folder, dst_dir_fd=target)
+
+    return [(naming, "applied", _nothing), (swap, "rename_new", renamed)]
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "received bytes not synced": _received_bytes_not_synced,
     "received names not synced": _received_names_not_synced,
@@ -155,6 +185,8 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "never looked over": _never_looked_over,
     "begun work forgotten": _begun_work_forgotten,
     "early records dropped": _early_records_dropped,
+    "errors taken for absence": _errors_taken_for_absence,
+    "colliding names overwritten": _colliding_names_overwritten,
 }
 """By name: what the fault is."""
 active: str | None = None

@@ -106,12 +106,14 @@ def draw(seed: int) -> Schedule:
     if seed % EACH == 3:
         steps = _with_backup(steps, machines, chance)
     elif seed % EACH == 1:
-        steps = _with_unreadable(steps, machines, chance)
+        steps = _with("unreadable", steps, machines, chance)
+    elif seed % (5 * EACH) == 2:
+        steps = _with("namesakes", steps, machines, chance)
     return Schedule(seed, machines, traits, skews, slow, steps)
 
 
 EACH = 4
-"""In one of so many runs somebody restores an old backup, and in one a file cannot be read for a while."""
+"""In one of so many runs somebody restores an old backup, in one something cannot be read, and in a fifth of one names collide."""
 
 
 def _with_backup(steps: tuple[Step, ...], machines: int, chance: random.Random) -> tuple[Step, ...]:
@@ -124,9 +126,9 @@ def _with_backup(steps: tuple[Step, ...], machines: int, chance: random.Random) 
     return (*steps[:taken], made, *steps[taken:restored], Step(gaps[1], kind, who, seeds[1]), *steps[restored:])
 
 
-def _with_unreadable(steps: tuple[Step, ...], machines: int, chance: random.Random) -> tuple[Step, ...]:
+def _with(kind: str, steps: tuple[Step, ...], machines: int, chance: random.Random) -> tuple[Step, ...]:
     at = chance.randrange(len(steps))
-    return (*steps[:at], Step(2.0, "unreadable", chance.randrange(machines), chance.randrange(1 << 30)), *steps[at:])
+    return (*steps[:at], Step(2.0, kind, chance.randrange(machines), chance.randrange(1 << 30)), *steps[at:])
 
 
 _CALM = {"save", "save_plain", "save_single", "save_slowly", "keep_open", "part", "mend", "reset", "resolve", "pause", "clock", "stop"}

@@ -71,6 +71,8 @@ CAUGHT_BY = {
     "never looked over": 45,
     "begun work forgotten": 1,
     "early records dropped": 1,
+    "errors taken for absence": 5,
+    "colliding names overwritten": 522,
 }
 """A seed that finds each deliberate fault; without the fault all of these keep every promise."""
 

@@ -302,17 +302,30 @@ class World:
         machine.disk.fail(error, at=chance.randrange(40), count=chance.choice([1, 1, 3, 20]))
 
     async def _unreadable(self, machine: Machine, chance: random.Random) -> None:
-        """One file cannot be read for a while: its sectors are bad, or its permissions."""
+        """A file, or a folder with all that is in it, cannot be read for a while: its sectors are bad, or its permissions."""
         name = chance.choice([*SINGLES, *(f"{FOLDER}/{name}" for name in (*PLAIN, *WILD))])
-        where = self.people[self.machines.index(machine)].where(name)
+        error, lasts_s = chance.choice([errno.EIO, errno.EACCES]), chance.choice([5, 40])
+        people = self.people[self.machines.index(machine)]
+        where = people.where(name)
+        if where is not None and name.count("/") > 1 and chance.random() < 0.5:
+            where = where.parent
         if where is None:
             return
         self.known.inexact |= PLAIN_NAMES
-        machine.disk.fail(chance.choice([errno.EIO, errno.EACCES]), at=0, count=1_000_000, where=where)
+        machine.disk.fail(error, at=0, count=1_000_000, where=where)
         machine.hear(where, "touched")
         machine.watcher.doubt(machine.place)
-        await trio.sleep(chance.choice([5, 40]))
+        await trio.sleep(lasts_s)
         machine.disk.mend(where)
+
+    async def _namesakes(self, machine: Machine, chance: random.Random) -> None:
+        """Two people who do not hear of each other save files whose names are one on some disks."""
+        other = chance.choice([one for one in self.machines if one is not machine])
+        self.net.part(machine.address, other.address)
+        names = chance.choice([("b.txt", "B.TXT"), ("sub/a", "Sub/a"), ("été.txt", "ÉTÉ.txt")])
+        for one, name in zip((machine, other), names, strict=True):
+            self._by_people(one, chance, partial(People.save, chance=chance, name=f"{FOLDER}/{name}"))
+            await trio.sleep(chance.choice([0.0, 0.5, 3.0]))
 
     async def _full(self, machine: Machine, chance: random.Random) -> None:
         self.known.inexact |= PLAIN_NAMES  # what could not be recorded was seen by nobody
