@@ -12,13 +12,12 @@ from p2psync.daemon import mandate as mandate_module
 from p2psync.engine import pauses, settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
-from p2psync.store import apply, carryout, look, naming, openfiles, seeing, swap, work
+from p2psync.store import apply, carryout, look, naming, openfiles, scan, seeing, swap, work
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.ledger import Ledger
 from p2psync.store.openfiles import Lease
 from p2psync.store.root import Root
-from p2psync.store.scan import Nothing, Skipped, Unreadable
 from p2psync.values.content import Gone, Stamp, State
 from p2psync.values.errors import UserError
 
@@ -143,14 +142,14 @@ def _early_records_dropped() -> Patches:
 
 
 def _errors_taken_for_absence() -> Patches:
-    see, stamp, walk = seeing.observe_in, Root.stamp, look.walk
+    stamp = Root.stamp
 
     def walked(*args: Any) -> Any:
-        return (found for found in walk(*args) if not isinstance(found, Skipped))
+        return (found for found in scan.walk(*args) if not isinstance(found, scan.Skipped))
 
     def observed(*args: Any) -> Any:
-        found = see(*args)
-        return Nothing() if isinstance(found, Unreadable) else found
+        found = scan.observe_in(*args)
+        return scan.Nothing() if isinstance(found, scan.Unreadable) else found
 
     def stamped(root: Root, parts: tuple[str, ...]) -> Stamp | None:
         try:
