@@ -7,50 +7,39 @@ it returns. What cannot be done now says why, and is tried again.
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
 from p2psync.engine.ignore import database_of
 from p2psync.engine.reconcile import Agreed, Apply
-from p2psync.store import carryout, naming, paths, sqlitefile, versions
+from p2psync.store import carryout, naming, newfolders, paths, sqlitefile, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.beside import Beside
 from p2psync.store.books import Books
 from p2psync.store.chunking import describe
 from p2psync.store.faults import reading
-from p2psync.store.jobs import BUSY_AGAIN, Job, Worked
+from p2psync.store.hindrances import EMPTY_AGAIN, Hindrances, NotAsSeen
+from p2psync.store.jobs import Job, Worked
 from p2psync.store.keptfiles import kept_name
 from p2psync.store.locations import Location
 from p2psync.store.newcomers import Newcomers
-from p2psync.store.openfiles import OpenBy
+from p2psync.store.newfolders import Parts
 from p2psync.store.paths import PathView
 from p2psync.store.preparing import Preparing
 from p2psync.store.renaming import swaps
-from p2psync.store.root import FolderGone, NameTaken, Root, RootGone
+from p2psync.store.root import FolderGone, NameTaken, Root
 from p2psync.store.scan import Fresh, seen
 from p2psync.store.sharing import kept_of
 from p2psync.store.snapshots import Snapshots
 from p2psync.store.sources import VAULTED, Sources
-from p2psync.store.space import SpaceShort
 from p2psync.store.staging import Sealed, discard, sweep
 from p2psync.store.swap import BusyFile, ChangedMeanwhile
 from p2psync.values.content import Content, File, Folder, Gone, Observed, Stamp
 from p2psync.values.entry import Ref
-from p2psync.values.errors import P2psyncError, UserError
+from p2psync.values.errors import P2psyncError
 from p2psync.values.names import RelPath, escaped
-
-FAULT_AGAIN = 20.0
-"""Seconds until a full or forbidden disk is tried again."""
-EMPTY_AGAIN = 1.0
-"""Seconds until a folder that is to go, or a file that is to become one, is looked at again."""
-SOON_AGAIN = 1.0
-"""Seconds until something is tried again that another step is about to clear away."""
-
-
-class NotAsSeen(ChangedMeanwhile):
-    """“{path}” does not hold what it was seen to hold, although nothing else about it changed. It is read again."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +62,10 @@ class Applying:
         self._preparing = Preparing(books, sources, arrivals)
         self._snapshots = Snapshots(books.state)
         self._beside = Beside(books, sources, self._preparing)
-        self._newcomers = Newcomers(books, sources, arrivals, self._preparing, self._telling)
+        self._hindrances = Hindrances(books)
+        self._made: dict[Location, tuple[list[Job], list[Parts], list[Parts]]] = {}
+        """The jobs that make folders, those that they made, and those that they found there."""
+        self._newcomers = Newcomers(books, sources, arrivals, self._preparing, self._hindrances)
 
     def apply(self, jobs: Iterable[Job], worked: Worked) -> None:
         """Do what can be done of these jobs, and note it in one transaction."""
@@ -95,8 +87,7 @@ class Applying:
     def _all_at_once(self, jobs: list[Job], worked: Worked, done: list[PathView], ready: "dict[Location, list[_Ready]]") -> Iterable[Job]:
         """See to the folders, and to all new files together; returns the jobs that are left to be tried one by one."""
         files = [job for job in jobs if not _makes_folder(job)]
-        for job in filter(_makes_folder, jobs):
-            self._try(job, worked, done, ready)
+        self._make_folders(list(filter(_makes_folder, jobs)), worked, done, ready)
         found, rest = self._newcomers.bring(files, worked)
         for job, sealed in found:
             assert isinstance(job.decision, Apply) and isinstance(job.decision.head.state, File)
@@ -104,22 +95,37 @@ class Applying:
             ready.setdefault(job.location, []).append(_Ready(job, put, job.decision.head.state, job.decision.agreed))
         return rest
 
+    def _make_folders(self, jobs: list[Job], worked: Worked, done: list[PathView], ready: "dict[Location, list[_Ready]]") -> None:
+        """See to the folders, and make those that are new durable together, before anything is put into them."""
+        self._made.clear()
+        for job in jobs:
+            self._try(job, worked, done, ready)
+        for location, (makers, made, found) in self._made.items():
+            try:
+                newfolders.keep_folders(location.open(), made, found)
+            except P2psyncError:
+                undone = {job.path for job in makers}
+                done[:] = [view for view in done if view.path not in undone]
+                for job in makers:
+                    with self._hindrances.telling(job, worked):
+                        raise
+
     def _try(self, job: Job, worked: Worked, done: list[PathView], ready: "dict[Location, list[_Ready]]") -> None:
         """Carry out one job; what only has to be put in its place is left to be put there together with others."""
         worked.attention[job.path.text] = None
         if not isinstance(job.decision, Apply) and not self._beside.concerns(job):
             self._arrivals.abandon(job.path)
             return
-        with self._telling(job, worked):
+        with self._hindrances.telling(job, worked):
             self._beside.clear(job, worked)
         result = None
-        with self._telling(job, worked):
+        with self._hindrances.telling(job, worked):
             result = self._one(job, worked)
         if isinstance(result, PathView):
             done.append(result)
         elif result is not None:
             ready.setdefault(job.location, []).append(result)
-        with self._telling(job, worked):
+        with self._hindrances.telling(job, worked):
             self._beside.keep_up(job, worked)
         if not (isinstance(result, _Ready) or job.path in worked.wants or job.path in worked.again or job.path in worked.look_again):
             self._arrivals.abandon(job.path)
@@ -137,7 +143,7 @@ class Applying:
                 observed = seen(outcome, one.state, time.time_ns())
                 done.append(PathView(one.job.path, one.job.view.disk, observed, one.agreed))
                 continue
-            with self._telling(one.job, worked):
+            with self._hindrances.telling(one.job, worked):
                 if isinstance(outcome, ChangedMeanwhile) or one.state.content.size <= VAULTED:
                     discard(location.open(), one.put.sealed)
                 raise outcome
@@ -202,7 +208,7 @@ class Applying:
         try:
             return self._preparing.version(job.path, root, job.parts, head, state, worked)
         except FolderGone:  # deleted by somebody who did not know of this file, which outlives it
-            root.make_folders(job.parts[:-1])
+            newfolders.make_folders(root, job.parts[:-1])
             worked.look_again |= set(_folders_of(job.path))
             return self._preparing.version(job.path, root, job.parts, head, state, worked)
 
@@ -210,7 +216,10 @@ class Applying:
         root = job.location.open()
         if job.view.observed is not None and isinstance(job.view.observed.state, File):
             carryout.remove_file(root, job.parts, job.view.observed.stamp, self._keeper(job))
-        root.make_folders(job.parts)
+        makers, made, found = self._made.setdefault(job.location, ([], [], []))
+        made += (new := newfolders.begin_folders(root, job.parts))
+        found += [] if new else [job.parts]
+        makers.append(job)
         stamp = root.stamp(job.parts)
         if stamp is None or stamp.kind != "folder":
             raise ChangedMeanwhile(path=self._shown(job))
@@ -263,65 +272,7 @@ class Applying:
 
         return keep
 
-    # ---- what could not be done
-
-    @contextmanager
-    def _telling(self, job: Job, worked: Worked) -> Iterator[None]:
-        """Say why a path is not what it is to be, and when it is tried again."""
-        try:
-            yield
-        except BusyFile as busy:
-            self._busy(job, busy, worked)
-        except NotAsSeen:
-            self._doubt(job)
-            worked.look_again.add(job.path)
-        except ChangedMeanwhile:
-            self._changed(job, worked)
-        except RootGone:
-            worked.absent.add(job.location.name)
-        except NameTaken as e:
-            worked.attention[job.path.text] = self._attention("in-the-way", location=e.facts["path"])
-            worked.again[job.path] = EMPTY_AGAIN
-        except SpaceShort as short:
-            worked.attention[job.path.text] = self._attention("space-short", **short.facts)
-            worked.again[job.path] = FAULT_AGAIN
-        except UserError as e:
-            worked.attention[job.path.text] = self._attention("unwritable", why=e.cause, do=e.action)
-            worked.again[job.path] = FAULT_AGAIN
-        except P2psyncError:
-            worked.again[job.path] = SOON_AGAIN
-
-    def _changed(self, job: Job, worked: Worked) -> None:
-        """Something else stands at the path than was seen: it is looked at, unless another name, which has yet to go, stands for it."""
-        other = None
-        with suppress(P2psyncError):
-            stands = job.location.open().stamp(job.parts) if job.view.observed is None else None
-            other = naming.shown_for(self._books.ledger.read(), job.path, stands) if stands else None
-        if other is None:
-            worked.look_again.add(job.path)
-        else:
-            worked.attention[job.path.text] = self._attention("name-collision", other=other)
-            worked.again[job.path] = EMPTY_AGAIN
-
-    def _doubt(self, job: Job) -> None:
-        if job.view.observed is not None:
-            doubted = Fresh(job.view.observed.stamp, job.view.observed.state)
-            with self._books.writing() as db:
-                paths.put(db, PathView(job.path, job.view.disk, doubted, job.view.agreed))
-
-    def _busy(self, job: Job, busy: BusyFile, worked: Worked) -> None:
-        opened = busy.facts["by"]
-        assert isinstance(opened, OpenBy)
-        who = opened.who
-        by = f" by {who}" if who else ""
-        if opened.since_ms:
-            by += time.strftime(" since %H:%M", time.localtime(opened.since_ms / 1000))
-        if opened.lock is None:
-            worked.attention[job.path.text] = Attention("open-here", self._books.now_ms(), {"by": by}, who)
-        else:
-            facts: dict[str, object] = {"by": by, "lock": escaped(opened.lock)}
-            worked.attention[job.path.text] = Attention("locked-here", self._books.now_ms(), facts, who)
-        worked.again[job.path] = BUSY_AGAIN
+    # ---- details
 
     def _shown(self, job: Job) -> str:
         return escaped(str(job.location.root.joinpath(*job.parts)))

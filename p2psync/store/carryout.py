@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from p2psync.store import openfiles
 from p2psync.store.durable import sync_disk, sync_file, sync_folder
-from p2psync.store.faults import writing
+from p2psync.store.faults import write_fault, writing
 from p2psync.store.root import Folders, NameTaken, NoPlainFile, Root, name_fault, open_at, stamp_at, stamp_of
 from p2psync.store.staging import Sealed
 from p2psync.store.swap import BusyFile, ChangedMeanwhile, put_new, put_over, same_file, take_away
@@ -32,7 +32,6 @@ __all__ = [
     "NameTaken",
     "Put",
     "StagedGone",
-    "make_folder",
     "move_aside",
     "put_file",
     "put_files",
@@ -89,7 +88,7 @@ def put_files(root: Root, puts: Sequence[Put], kept: Callable[[], None] | None =
     Raises:
         Whatever ``kept`` raises: nothing has been renamed then.
     """
-    steps = [_Step(put, root.shown(put.parts)) for put in puts]
+    steps = [_Step(put, root) for put in puts]
     with root.folders() as folders:
         _each(steps, _dress, folders)
         _each(steps, partial(_make_durable, _sync_disks(steps, folders)), folders)
@@ -140,15 +139,6 @@ def move_aside(root: Root, parts: Parts, new_name: str, expected: Stamp) -> Stam
         return now if now and same_file(now, expected) else expected
 
 
-def make_folder(root: Root, parts: Parts) -> None:
-    """Makes the folder, and those above it, where they are missing, durably.
-
-    Raises:
-        NameTaken: a file stands there. RootGone, LinkInTheWay, CannotWrite, DiskFull, DiskFailing: nothing was made.
-    """
-    root.make_folders(parts)
-
-
 def remove_folder(root: Root, parts: Parts) -> bool:
     """Removes the folder, durably; False, and nothing done, when something is in it. One that is gone already is removed.
 
@@ -173,11 +163,15 @@ class _Step:
     """One ``Put`` on its way: what is known of it so far, or what went wrong with it."""
 
     put: Put
-    shown: str
+    root: Root
     ready: Stamp | None = None  # of the new version, when it was durable
     displaced: bool = False  # the old version stands under the name of the staged one
     stands: Stamp | None = None
     fault: P2psyncError | None = None
+
+    @property
+    def shown(self) -> str:
+        return self.root.shown(self.put.parts)
 
     def outcome(self) -> Stamp | P2psyncError:
         result = self.fault or self.stands
@@ -189,10 +183,11 @@ def _each(steps: list[_Step], phase: Callable[[_Step, Folders], None], folders: 
     for step in steps:
         if step.fault is None:
             try:
-                with writing(step.shown):
-                    phase(step, folders)
+                phase(step, folders)
             except P2psyncError as error:
                 step.fault = error
+            except OSError as error:
+                step.fault = write_fault(error, step.shown)
 
 
 def _dress(step: _Step, folders: Folders) -> None:
@@ -201,22 +196,30 @@ def _dress(step: _Step, folders: Folders) -> None:
     fd = _open_sealed(step, folders)
     try:
         old = _status(folders(step.put.parts[:-1]), step.put.parts[-1]) if step.put.expected else None
-        dress(fd, step.put.sealed, os.fstat(folders(step.put.parts[:-1])), old)
+        dress(fd, step.put.sealed, os.fstat(fd), os.fstat(folders(step.put.parts[:-1])), old)
     finally:
         os.close(fd)
 
 
-def dress(fd: int, sealed: Sealed, around: os.stat_result, old: os.stat_result | None = None) -> None:
-    """Gives the new version the permissions and the owner of the ``old`` one, or those that the folder suggests; and its date."""
+def dress(fd: int, sealed: Sealed, now: os.stat_result, around: os.stat_result, old: os.stat_result | None = None) -> None:
+    """Gives the new version, whose status is ``now``, the permissions and the owner of the ``old`` one, or those that the folder suggests;
+    and its date.
+    """
     if old or os.geteuid() == 0:
-        _change_owner(fd, old or around)
-    mode = _mode_after(old, fd, around) if old else around.st_mode & 0o666 | 0o600
-    execute = (mode & 0o444) >> 2
-    with suppress(PermissionError, NotImplementedError):  # FAT knows no permissions
-        os.fchmod(fd, mode | execute if sealed.executable else mode & ~0o111)
+        _change_owner(fd, now, old or around)
+    mode = _mode_after(old, fd, around) if old else new_mode(around)
+    mode = mode | (mode & 0o444) >> 2 if sealed.executable else mode & ~0o111
+    if mode != stat.S_IMODE(now.st_mode):
+        with suppress(PermissionError, NotImplementedError):  # FAT knows no permissions
+            os.fchmod(fd, mode)
     if sealed.mtime_ns is not None:
         with suppress(OSError, OverflowError):  # a time that this disk cannot store
             os.utime(fd, ns=(sealed.mtime_ns, sealed.mtime_ns))
+
+
+def new_mode(around: os.stat_result) -> int:
+    """The permissions that a folder suggests for a new file in it that nobody runs."""
+    return around.st_mode & 0o666 | 0o600
 
 
 def _mode_after(old: os.stat_result, fd: int, around: os.stat_result) -> int:
@@ -238,8 +241,7 @@ def _has_list(fd: int) -> bool:
     return False
 
 
-def _change_owner(fd: int, like: os.stat_result) -> None:
-    now = os.fstat(fd)
+def _change_owner(fd: int, now: os.stat_result, like: os.stat_result) -> None:
     for uid, gid in ((like.st_uid, like.st_gid), (-1, like.st_gid)):
         if (now.st_uid if uid == -1 else uid, gid) == (now.st_uid, now.st_gid):
             return

@@ -5,9 +5,9 @@ a name that is like no other. Whatever is not is left to store/apply, which look
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.heads import Head
@@ -16,7 +16,8 @@ from p2psync.engine.reconcile import Apply
 from p2psync.store import copies, space, versions
 from p2psync.store.arrivals import Arrivals
 from p2psync.store.books import Books
-from p2psync.store.faults import reading
+from p2psync.store.faults import reading, write_fault
+from p2psync.store.hindrances import Hindrances
 from p2psync.store.jobs import Job, Want, Worked
 from p2psync.store.locations import Location
 from p2psync.store.preparing import Preparing
@@ -25,7 +26,7 @@ from p2psync.store.smallfile import write_beside
 from p2psync.store.sources import Sources
 from p2psync.store.space import Space
 from p2psync.store.staging import Sealed
-from p2psync.values.content import Chunk, Content, File, Listing
+from p2psync.values.content import EMPTY, Chunk, Content, File, Listing
 from p2psync.values.digest import Digest
 from p2psync.values.errors import P2psyncError
 from p2psync.values.names import RecordId, RelPath
@@ -33,32 +34,42 @@ from p2psync.values.names import RecordId, RelPath
 _LOT = 8 * 1024 * 1024
 """Bytes of contents that are in memory at a time."""
 
-Telling = Callable[[Job, Worked], AbstractContextManager[None]]
-"""Says of a job what went wrong with it inside (store/apply)."""
+
+class _New(NamedTuple):
+    """A new file of one piece: its job, its version, what that holds, and its names below the root."""
+
+    job: Job
+    head: Head
+    content: Content
+    parts: tuple[str, ...]
+
+    @property
+    def chunk(self) -> Chunk:
+        return Chunk(self.content.digest, 0, self.content.size)
 
 
 class Newcomers:
     """Brings the plain ones among the new files of one mandate beside their places, or has them fetched."""
 
-    def __init__(self, books: Books, sources: Sources, arrivals: Arrivals, preparing: Preparing, telling: Telling) -> None:
+    def __init__(self, books: Books, sources: Sources, arrivals: Arrivals, preparing: Preparing, hindrances: Hindrances) -> None:
         self._books = books
         self._sources = sources
         self._arrivals = arrivals
         self._preparing = preparing
-        self._telling = telling
+        self._hindrances = hindrances
 
     def bring(self, jobs: list[Job], worked: Worked) -> tuple[list[tuple[Job, Sealed]], list[Job]]:
         """The jobs whose version now waits beside its place, and those that are to be looked at one by one; the others are seen to."""
         plain, rest = self._sort_out(jobs)
         found: list[tuple[Job, Sealed]] = []
-        by_place: dict[Location, list[Job]] = {}
-        for job in plain:
-            by_place.setdefault(job.location, []).append(job)
+        by_place: dict[Location, list[_New]] = {}
+        for new in plain:
+            by_place.setdefault(new.job.location, []).append(new)
         for location, group in by_place.items():
             try:
                 root = location.open()
             except P2psyncError:
-                rest += group
+                rest += [new.job for new in group]
                 continue
             with root.folders() as folders:
                 for lot in _lots(group):
@@ -67,20 +78,26 @@ class Newcomers:
 
     # ---- what is plain?
 
-    def _sort_out(self, jobs: list[Job]) -> tuple[list[Job], list[Job]]:
+    def _sort_out(self, jobs: list[Job]) -> tuple[list[_New], list[Job]]:
         db = self._books.ledger.read()
-        likely: list[Job] = []
+        likely: list[_New] = []
         rest: list[Job] = []
         for job in jobs:
-            (likely if _looks_plain(job) and self._preparing.is_small(_content(job)) else rest).append(job)
-        around = _folders_around(job.path for job in likely)
-        alike = {path.text for path in versions.with_namesakes(db, [*(job.path for job in likely), *around.values()])}
+            new = _looks_plain(job)
+            if new is not None and self._preparing.is_small(new.content):
+                likely.append(new)
+            else:
+                rest.append(job)
+        around = _folders_around(new.job.path for new in likely)
+        alike = {path.text for path in versions.with_namesakes(db, [*(new.job.path for new in likely), *around.values()])}
         beside = self._copies() if likely else set()
-        plain: list[Job] = []
-        for job in likely:
-            is_alike = alike and any(text in alike for text in _way_to(job.path.text))
-            stands_beside = beside and job.location.root.joinpath(*job.parts) in beside
-            (rest if is_alike or stands_beside else plain).append(job)
+        plain: list[_New] = []
+        for new in likely:
+            is_alike = alike and any(text in alike for text in _way_to(new.job.path.text))
+            if is_alike or (beside and new.job.location.root.joinpath(*new.parts) in beside):
+                rest.append(new.job)
+            else:
+                plain.append(new)
         return plain, rest
 
     def _copies(self) -> set[Path]:
@@ -91,68 +108,79 @@ class Newcomers:
 
     # ---- from the vault, or from others
 
-    def _bring(self, folders: Folders, lot: list[Job], found: list[tuple[Job, Sealed]], rest: list[Job], worked: Worked) -> None:
-        wanted = {_content(job).digest for job in lot if _content(job).size}
+    def _bring(self, folders: Folders, lot: list[_New], found: list[tuple[Job, Sealed]], rest: list[Job], worked: Worked) -> None:
+        wanted = {new.content.digest for new in lot if new.content.size}
         held = self._books.vault.get_all(wanted)
         here = self._sources.elsewhere(wanted - held.keys())
         nowhere = wanted - held.keys() - here
-        lacking = [job for job in lot if _content(job).digest in nowhere]
+        lacking = [new for new in lot if new.content.digest in nowhere]
         held |= self._come_early(folders, lacking)
-        for job in lot:
-            content = _content(job)
-            if content.size and content.digest not in held:
-                if content.digest in here:
-                    rest.append(job)
+        held[EMPTY.digest] = b""
+        around: dict[tuple[str, ...], os.stat_result] = {}
+        for new in lot:
+            data = held.get(new.content.digest)
+            if data is None:
+                if new.content.digest not in nowhere:
+                    rest.append(new.job)
                 continue
-            worked.attention[job.path.text] = None
-            with self._telling(job, worked):
-                sealed = self._write(folders, job, held.get(content.digest, b""))
+            worked.attention[new.job.path.text] = None
+            try:
+                sealed = self._write(folders, around, new, data)
+            except P2psyncError:
+                with self._hindrances.telling(new.job, worked):
+                    raise
+            else:
                 if sealed is None:
-                    rest.append(job)
+                    rest.append(new.job)
                 else:
-                    found.append((job, sealed))
-        self._fetch(folders, [job for job in lacking if _content(job).digest not in held], rest, worked)
+                    found.append((new.job, sealed))
+        self._fetch(folders, [new for new in lacking if new.content.digest not in held], rest, worked)
 
-    def _come_early(self, folders: Folders, lacking: list[Job]) -> dict[Digest, bytes]:
+    def _come_early(self, folders: Folders, lacking: list[_New]) -> dict[Digest, bytes]:
         """What has come unasked of what is lacking, and is in the vault now."""
         if not lacking or not self._arrivals.early:
             return {}
         try:
             self._check_room(folders, lacking)
-            still = self._arrivals.take_early([_chunk(job) for job in lacking])
+            still = self._arrivals.take_early([new.chunk for new in lacking])
         except P2psyncError:
             return {}
-        return self._books.vault.get_all({_content(job).digest for job in lacking} - {chunk.digest for chunk in still})
+        return self._books.vault.get_all({new.content.digest for new in lacking} - {chunk.digest for chunk in still})
 
-    def _write(self, folders: Folders, job: Job, data: bytes) -> Sealed | None:
-        shown = folders.root.shown(job.parts)
+    def _write(self, folders: Folders, around: dict[tuple[str, ...], os.stat_result], new: _New, data: bytes) -> Sealed | None:
+        """The version beside its place; None when its folder is not there, or it is not what its author announced."""
+        above = new.parts[:-1]
         try:
-            folder = folders(job.parts[:-1])
+            folder = folders(above)
+            if above not in around:
+                around[above] = os.fstat(folder)
+            return write_beside(folder, around[above], new.parts, new.head, data)
         except FolderGone:
             return None
-        return write_beside(folder, os.fstat(folder), job.parts, shown, _head(job), data)
+        except OSError as error:
+            raise write_fault(error, folders.root.shown(new.parts)) from error
 
-    def _fetch(self, folders: Folders, lacking: list[Job], rest: list[Job], worked: Worked) -> None:
+    def _fetch(self, folders: Folders, lacking: list[_New], rest: list[Job], worked: Worked) -> None:
         """Have what is nowhere here fetched, where there is room for all of it; who finds none has it said for each path."""
         try:
             self._check_room(folders, lacking)
         except P2psyncError:
-            rest += lacking
+            rest += [new.job for new in lacking]
             return
         authors: dict[RecordId, Attention] = {}
-        for job in lacking:
-            head, content = _head(job), _content(job)
-            self._arrivals.expect_small([_chunk(job)])
-            worked.wants.setdefault(job.path, Want(content, Listing.single(content), (_chunk(job),)))
+        self._arrivals.expect_small(new.chunk for new in lacking)
+        for job, head, content, _ in lacking:
+            chunk = Chunk(content.digest, 0, content.size)
+            worked.wants.setdefault(job.path, Want(content, Listing.single(content), (chunk,)))
             if head.ref.record not in authors:
                 authors[head.ref.record] = self._preparing.fetching(head)
             worked.attention[job.path.text] = authors[head.ref.record]
 
-    def _check_room(self, folders: Folders, lacking: list[Job]) -> None:
+    def _check_room(self, folders: Folders, lacking: list[_New]) -> None:
         """Raises: SpaceShort and other errors of a disk."""
         coming: dict[tuple[str, ...], int] = {}
-        for job in lacking:
-            coming[job.parts[:-1]] = coming.get(job.parts[:-1], 0) + _content(job).size
+        for new in lacking:
+            coming[new.parts[:-1]] = coming.get(new.parts[:-1], 0) + new.content.size
         if coming:
             space.of(self._books.state).check(self._books.state, sum(coming.values()))
         for parts, size in coming.items():
@@ -169,26 +197,14 @@ def _nearest(folders: Folders, parts: tuple[str, ...]) -> int:
         return _nearest(folders, parts[:-1])
 
 
-def _looks_plain(job: Job) -> bool:
+def _looks_plain(job: Job) -> _New | None:
     if not isinstance(job.decision, Apply) or job.location.single or job.view.observed is not None or len(job.heads.all) != 1:
-        return False
-    state = job.decision.head.state
-    return isinstance(state, File) and state.content.listing == state.content.digest and database_of(job.parts[-1]) is None
-
-
-def _head(job: Job) -> Head:
-    assert isinstance(job.decision, Apply)
-    return job.decision.head
-
-
-def _content(job: Job) -> Content:
-    state = _head(job).state
-    assert isinstance(state, File)
-    return state.content
-
-
-def _chunk(job: Job) -> Chunk:
-    return Chunk(_content(job).digest, 0, _content(job).size)
+        return None
+    head, parts = job.decision.head, job.parts
+    if not isinstance(head.state, File) or database_of(parts[-1]) is not None:
+        return None
+    content = head.state.content
+    return _New(job, head, content, parts) if content.listing == content.digest else None
 
 
 def _folders_around(paths: Iterable[RelPath]) -> dict[str, RelPath]:
@@ -208,12 +224,12 @@ def _way_to(text: str) -> Iterator[str]:
         text = text.rpartition("/")[0]
 
 
-def _lots(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    lot: list[Job] = []
+def _lots(news: Iterable[_New]) -> Iterator[list[_New]]:
+    lot: list[_New] = []
     size = 0
-    for job in jobs:
-        lot.append(job)
-        size += _content(job).size
+    for new in news:
+        lot.append(new)
+        size += new.content.size
         if size >= _LOT:
             yield lot
             lot, size = [], 0

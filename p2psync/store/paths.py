@@ -192,6 +192,10 @@ def _unpack_state(row: tuple[object, ...]) -> State:
 
 
 def _pack_refs(refs: frozenset[Ref]) -> bytes:
+    if len(refs) == 1:
+        (ref,) = refs
+        if ref.index < 128:
+            return _ONE_REF + ref.record + ref.index.to_bytes(1, "big")
     return pack([[ref.record, ref.index] for ref in sorted(refs)])
 
 

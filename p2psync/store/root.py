@@ -15,15 +15,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from p2psync.store.durable import sync_folder
-from p2psync.store.faults import read_fault, reading, write_fault, writing
+from p2psync.store.faults import read_fault, reading
 from p2psync.values.content import Stamp
 from p2psync.values.errors import BadPath, MandateError, UserError
 from p2psync.values.names import escaped
 
-_Places: TypeAlias = list[tuple[str, ...]]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Non-blocking, so that neither a FIFO nor somebody else's lease holds us up; it means nothing for the reads that follow."""
@@ -65,9 +63,12 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(kind, status.st_size, _kept(status.st_mtime_ns), _kept(status.st_ctime_ns), status.st_ino, executable)
 
 
+_EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
+
+
 def _kept(time_ns: int) -> int:
     """A time that the ledger can keep: some programs leave dates behind that lie beyond the year 2262, or before 1677."""
-    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
+    return time_ns if _EARLIEST <= time_ns <= _LATEST else max(_EARLIEST, min(time_ns, _LATEST))
 
 
 def stamp_at(folder: int, name: str) -> Stamp | None:
@@ -109,6 +110,7 @@ class Root:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))
+        self._name = str(self.path).rstrip(os.sep)
         self.identity: tuple[int, int] | None = None
         fd = self._open()
         status = os.fstat(fd)
@@ -117,7 +119,7 @@ class Root:
 
     def shown(self, parts: tuple[str, ...]) -> str:
         """The whole path of ``parts`` as an error or a status shows it."""
-        path = os.path.join(self.path, *parts)
+        path = os.sep.join((self._name, *parts)) if parts else str(self.path)
         return path if path.isascii() and path.isprintable() else escaped(path)
 
     def stamp(self, parts: tuple[str, ...]) -> Stamp | None:
@@ -184,21 +186,6 @@ class Root:
             status = os.fstatvfs(folder)
             return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
-    def make_folders(self, parts: tuple[str, ...]) -> None:
-        """Makes the folder at ``parts`` and those above it, where they are missing, durably; each lets in whom the one around it lets in.
-
-        Raises:
-            RootGone, NameTaken, LinkInTheWay, CannotWrite, DiskFull, DiskFailing: those that were made are taken away again.
-        """
-        made: list[tuple[str, ...]] = []
-        try:
-            for depth in range(1, len(parts) + 1):
-                self._make_folder(parts[:depth], made)
-        except BaseException:
-            for above in reversed(made):
-                self._unmake_folder(above)
-            raise
-
     @contextmanager
     def dir_fd(self, parts: tuple[str, ...]) -> Iterator[int]:
         """The folder at ``parts``, open for reading, closed afterwards.
@@ -251,38 +238,6 @@ class Root:
                 return LinkInTheWay(path=self.shown(parts))
             return FolderGone(path=self.shown(parts))
         return FolderGone(path=self.shown(parts)) if error.errno == errno.ENOENT else read_fault(error, self.shown(parts))
-
-    def _make_folder(self, parts: tuple[str, ...], made: _Places) -> None:
-        """Make the folder, unless one stands there; from the moment that it stands there it is in ``made``, durable or not yet."""
-        with self.dir_fd(parts[:-1]) as around:
-            mode = stat.S_IMODE(os.fstat(around).st_mode) & 0o777 | stat.S_IRWXU
-            try:
-                os.mkdir(parts[-1], mode, dir_fd=around)
-            except FileExistsError:
-                return self._be_folder(around, parts)
-            except OSError as error:
-                raise write_fault(error, self.shown(parts)) from error
-            made.append(parts)
-            with writing(self.shown(parts)), self.dir_fd(parts) as new:
-                own = stat.S_IMODE(os.fstat(new).st_mode)
-                if own & 0o777 != mode:  # the process's umask took something away
-                    os.fchmod(new, own | mode)
-                sync_folder(around)
-
-    def _be_folder(self, around: int, parts: tuple[str, ...]) -> None:
-        with reading(self.shown(parts)):
-            found = stamp_at(around, parts[-1])
-        if found and found.kind == "other":
-            raise LinkInTheWay(path=self.shown(parts))
-        if found and found.kind == "file":
-            raise NameTaken(path=self.shown(parts))
-
-    def _unmake_folder(self, parts: tuple[str, ...]) -> None:
-        try:
-            with self.dir_fd(parts[:-1]) as around:
-                os.rmdir(parts[-1], dir_fd=around)
-        except (OSError, MandateError, UserError):
-            pass  # somebody has put something into it meanwhile, or the disk is gone: an empty folder harms nobody
 
 
 def list_at(folder: int) -> list[tuple[str, Stamp]]:

@@ -12,7 +12,6 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import replace as changed
 from typing import TypeAlias
 
 from p2psync.store import openfiles, sqlitefile
@@ -40,7 +39,11 @@ class BusyFile(MandateError):
 
 def same_file(one: Stamp | None, other: Stamp) -> bool:
     """Whether two stamps are of one file with one content; unlike equality this survives a rename, which moves the ctime."""
-    return one is not None and changed(one, ctime_ns=0) == changed(other, ctime_ns=0)
+    return one is not None and _but_for_ctime(one) == _but_for_ctime(other)
+
+
+def _but_for_ctime(stamp: Stamp) -> tuple[object, ...]:
+    return stamp.kind, stamp.size, stamp.mtime_ns, stamp.inode, stamp.executable
 
 
 def put_new(source: int, staged: str, target: int, name: str, shown: str) -> None:

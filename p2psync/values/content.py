@@ -61,7 +61,7 @@ class Listing:
     @classmethod
     def single(cls, content: Content) -> "Listing":
         """The listing of a content that is one chunk, or none: it follows from the content itself."""
-        return cls.of([Chunk(content.digest, 0, content.size)] if content.size else [])
+        return cls(content.digest + content.size.to_bytes(4, "big") if content.size else b"")
 
     @classmethod
     def received(cls, packed: bytes, content: Content) -> "Listing":

@@ -23,7 +23,6 @@ from p2psync.store.carryout import (
     NameTaken,
     Put,
     StagedGone,
-    make_folder,
     move_aside,
     put_file,
     put_files,
@@ -33,6 +32,7 @@ from p2psync.store.carryout import (
 from p2psync.store.chunking import describe
 from p2psync.store.durable import sync_disk
 from p2psync.store.faults import CannotWrite
+from p2psync.store.newfolders import make_folders
 from p2psync.store.root import FolderGone, LinkInTheWay, Root, RootGone, stamp_at
 from p2psync.store.scan import observe
 from p2psync.store.staging import Sealed, Staging, sweep
@@ -418,7 +418,7 @@ def test_a_folder_that_became_a_link_is_not_followed(root: Root, tmp_path: Path)
     with pytest.raises(LinkInTheWay):
         put_file(root, ("sub", "a"), new, None)
     with pytest.raises(LinkInTheWay):
-        make_folder(root, ("sub", "x"))
+        make_folders(root, ("sub", "x"))
     assert os.listdir(tmp_path / "outside") == []
 
 
@@ -454,7 +454,7 @@ def test_a_read_only_disk(small_disk: Path) -> None:
         lambda: put_file(root, ("book",), new, expected),
         lambda: remove_file(root, ("book",), expected),
         lambda: move_aside(root, ("book",), "aside", expected),
-        lambda: make_folder(root, ("sub",)),
+        lambda: make_folders(root, ("sub",)),
     ):
         with pytest.raises(CannotWrite, match="read-only"):
             act()
@@ -602,10 +602,10 @@ def test_moving_aside_never_overwrites(root: Root, book: Path, monkeypatch: pyte
 
 
 def test_folders(root: Root, book: Path) -> None:
-    make_folder(root, ("a", "b"))
-    make_folder(root, ("a", "b"))
+    make_folders(root, ("a", "b"))
+    make_folders(root, ("a", "b"))
     with pytest.raises(NameTaken):
-        make_folder(root, ("book", "b"))
+        make_folders(root, ("book", "b"))
     assert not remove_folder(root, ("a",))
     assert remove_folder(root, ("a", "b"))
     assert remove_folder(root, ("a",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.store import apply, carryout, checking, copies, paths, scan, staging, versions
+from p2psync.store import apply, carryout, checking, copies, durable, newfolders, paths, scan, staging, versions
 from p2psync.store.root import list_at
 from p2psync.store.staging import staged_name
 from p2psync.values.content import File
@@ -180,3 +181,43 @@ def test_that_nothing_is_damaged_is_known_without_going_through_everything(desks
     anna.books.ledger.read().set_progress_handler(lambda: steps.append(1), 100)
     assert checking.damaged(anna.books) == set() and not steps
     assert paths.count_files(anna.books.ledger.read(), RelPath("recus")) == 300 and steps
+
+
+def test_new_folders_are_made_durable_together(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    anna, marie = desks
+    write_many(anna.files / "recus", 500)  # in ten folders, with one in each
+    anna.settle()
+    synced: list[str] = []
+    real = durable.sync_folder
+
+    def sync_folder(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(newfolders, "sync_disk", lambda fd: False)
+    monkeypatch.setattr(newfolders, "sync_folder", sync_folder)
+    marie.learn(anna)
+    marie.settle(anna)
+    there = str(marie.folder / "recus")
+    assert sorted(synced) == sorted([there, *(f"{there}/{number}" for number in range(10))])
+
+
+def test_folders_that_the_disk_does_not_take_are_not_noted(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    anna, marie = desks
+    texts = write_many(anna.files / "recus")
+    anna.settle()
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as failing_disk:
+        failing_disk.setattr(newfolders, "sync_disk", lambda fd: False)
+        failing_disk.setattr(newfolders, "sync_folder", failing)
+        marie.learn(anna)
+        worked = marie.settle(anna)
+        folder = worked.attention["recus/0/deep"]
+        assert folder is not None and folder.code == "unwritable"
+        assert not list((marie.folder / "recus").iterdir())
+        assert paths.folders_below(marie.books.ledger.read(), RelPath("recus")) == []
+    exchange(anna, marie)
+    assert tree(marie.folder / "recus") == texts
