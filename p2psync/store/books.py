@@ -246,10 +246,10 @@ class Books:
         """Sign and keep ``entries`` in as few records as they need; returns each record with its entries."""
         batches = _batches(entries)
         with self.writing():
-            return [(self.act(Kind.CHANGE, [entry.pack() for entry in batch]), batch) for batch in batches]
+            return [(self.act(Kind.CHANGE, body, batch), batch) for batch, body in batches]
 
-    def act(self, kind: Kind, body: Sequence[Plain]) -> Record:
-        """Sign and keep one record.
+    def act(self, kind: Kind, body: Sequence[Plain], entries: Sequence[Entry] | None = None) -> Record:
+        """Sign and keep one record; ``entries`` are those that its ``body`` says, where they are at hand.
 
         Raises:
             PeerError: the roster does not let this device say that.
@@ -258,7 +258,7 @@ class Books:
             pending = self._pending
             assert pending is not None
             record, past = self.journal.compose(self.keys.signing, self.secret.incarnation, kind, body, self.now_ms(), pending.ends)
-            self._insert(db, record, past, pending)
+            self._insert(db, record, past, pending, entries)
         return record
 
     def rewound(self, log: Log, seq: int) -> None:
@@ -324,7 +324,9 @@ class Books:
             self._flooded = True
             db.execute("INSERT OR REPLACE INTO meta VALUES ('flooded', x'31')")
 
-    def _insert(self, db: sqlite3.Connection, record: Record, past: Past, pending: "_Pending") -> set[RelPath]:
+    def _insert(
+        self, db: sqlite3.Connection, record: Record, past: Past, pending: "_Pending", entries: Sequence[Entry | None] | None = None
+    ) -> set[RelPath]:
         if record.seq == 1:
             self._check_logs(record, pending)
         if pending.roster is None:
@@ -337,7 +339,8 @@ class Books:
             if not verdict.accepted:
                 raise (NoRoom if verdict is Verdict.FULL else NotTaken)(why=verdict.value)
             pending.roster = pending.roster.with_record(record, before)
-        entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
+        if entries is None:
+            entries = entries_of(record.body) if record.kind == Kind.CHANGE else []
         self.journal.insert(db, record, past)
         pending.made.append((record, past))
         pending.ends[record.log] = End(record.seq, record.id, past)
@@ -370,14 +373,17 @@ def _before(record: Record, past: Past) -> Past:
     return {**past, record.log: record.seq - 1}
 
 
-def _batches(entries: Sequence[Entry]) -> list[list[Entry]]:
-    batches: list[list[Entry]] = []
+def _batches(entries: Sequence[Entry]) -> list[tuple[list[Entry], list[Plain]]]:
+    """As many entries together as a record takes, and what is signed of them."""
+    batches: list[tuple[list[Entry], list[Plain]]] = []
     size = _BODY
     for entry in entries:
-        cost = len(pack(entry.pack()))
-        if size + cost > _BODY or len(batches[-1]) == MAX_ENTRIES:
-            batches.append([])
+        plain = entry.pack()
+        cost = len(pack(plain))
+        if size + cost > _BODY or len(batches[-1][0]) == MAX_ENTRIES:
+            batches.append(([], []))
             size = 0
-        batches[-1].append(entry)
+        batches[-1][0].append(entry)
+        batches[-1][1].append(plain)
         size += cost
     return batches

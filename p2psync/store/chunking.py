@@ -44,6 +44,8 @@ def describe(fd: int, size: int, sink: Sink | None = None) -> tuple[Content, Lis
     Raises:
         OSError: it cannot be read.
     """
+    if 0 < size < CHUNK_MIN and (piece := os.pread(fd, size + 1, 0)) and len(piece) == size:
+        return _described(piece, sink)
     whole = blake3.blake3()
     packed: list[bytes] = []
     end = 0
@@ -55,6 +57,15 @@ def describe(fd: int, size: int, sink: Sink | None = None) -> tuple[Content, Lis
     listing = Listing(b"".join(packed))
     digest = Digest(whole.digest())
     return Content(digest, end, digest if len(packed) <= 1 else listing.digest), listing
+
+
+def _described(piece: bytes, sink: Sink | None) -> tuple[Content, Listing]:
+    """As ``describe`` of a file that is too small to be cut, and was read as a whole."""
+    digest = content_digest(piece)
+    if sink is not None:
+        sink(Chunk(digest, 0, len(piece)), memoryview(piece))
+    content = Content(digest, len(piece), digest)
+    return content, Listing.single(content)
 
 
 def _cuts(blocks: Iterator[_Block]) -> Iterator[tuple[Chunk, memoryview]]:

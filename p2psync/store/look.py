@@ -12,7 +12,7 @@ from pathlib import Path
 
 from p2psync.engine.attention import Attention
 from p2psync.engine.ignore import database_of, is_by_work
-from p2psync.store import checking, listings, naming, paths, sqlitefile
+from p2psync.store import checking, listings, naming, paths, sqlitefile, versions
 from p2psync.store.books import Books
 from p2psync.store.lasting import make_lasting
 from p2psync.store.ledger import LOT
@@ -226,6 +226,7 @@ class Look:
                 lot = source[: -LOT - 1 : -1]
                 del source[-LOT:]
                 self._views = paths.get_all(self._books.ledger.read(), [spot.path for spot in lot])
+                self._alike = versions.with_namesakes(self._books.ledger.read(), [spot.path for spot in lot], gone=True)
                 for spot in lot:
                     if len(notes) >= most and spot.disk and spot.path not in self._views:
                         left.append(spot)
@@ -314,7 +315,7 @@ class Look:
 
     def _is_anothers(self, root: Root, location: Location, spot: Spot, seen: Observed) -> bool:
         """Whether the disk shows at a new spot only what stands under another name, from which it does not tell this one apart."""
-        if not spot.disk or naming.shown_for(self._books.ledger.read(), spot.path, seen.stamp) is None:
+        if not spot.disk or spot.path not in self._alike or not naming.shown_for(self._books.ledger.read(), spot.path, seen.stamp):
             return False
         try:
             with root.dir_fd(location.parts(spot.disk)[:-1]) as folder:

@@ -14,15 +14,19 @@ from p2psync.values.names import RelPath
 class Naming:
     """The names that are new in one pass of work, compared with what is shared and with each other."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, new: Iterable[RelPath] = ()) -> None:
         self._db = db
+        new = set(new)
+        self._unlike = new - versions.with_namesakes(db, new)
+        """Those of the ``new`` ones that are like no name that is shared already."""
         self._folds: dict[str, RelPath] = {}
         self._known: dict[RelPath, RelPath | None] = {}
 
     def recorded(self, path: RelPath) -> RelPath | None:
         """What stands in the way of recording the new ``path``, or None."""
         if path not in self._known:
-            self._known[path] = self._around(path) or versions.namesake(self._db, path) or self._claimed(path)
+            other = None if path in self._unlike else versions.namesake(self._db, path)
+            self._known[path] = self._around(path) or other or self._claimed(path)
         return self._known[path]
 
     def _claimed(self, path: RelPath) -> RelPath | None:

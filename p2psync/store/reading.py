@@ -18,19 +18,22 @@ from p2psync.values.names import RelPath
 
 AT_ONCE = 1024 * 1024
 """Bytes that are read in one go, about: what is asked for meanwhile on other links waits for no more."""
+_APART = 16
+"""Chunks that stand in no file and come together: a megabyte where they are large, four at most."""
 
 
 def in_runs(books: Books, ids: Sequence[Digest]) -> Iterator[list[tuple[Digest, bytes | None]]]:
     """These chunks in their order, as they stand in files of the mandate that are seen to hold them; None for those that do not.
 
-    Those come together that come with one read. They are looked up when the first is asked for; some hundred at most.
+    Those come together that come with one read, or few that stand in no file. They are looked up when the first is asked for; some hundred
+    at most.
     """
     for run in _runs(ids, listings.standing(books.ledger.read(), ids)):
         if isinstance(run, tuple):
             found = _read(books, *run)
             yield [(chunk.digest, found.get(chunk.digest)) for chunk in run[1]]
         else:
-            yield [(run, None)]
+            yield [(digest, None) for digest in run]
 
 
 def files_with(books: Books, content: Digest) -> Iterator[tuple[Location, tuple[str, ...]]]:
@@ -68,20 +71,23 @@ def together(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield run
 
 
-def _runs(ids: Sequence[Digest], places: dict[Digest, tuple[Digest, Chunk]]) -> Iterator[Digest | tuple[Digest, list[Chunk]]]:
-    """These chunks in their order: alone, or together, with their content, where they follow each other in it."""
-    run: tuple[Digest, list[Chunk]] | None = None
+def _runs(ids: Sequence[Digest], places: dict[Digest, tuple[Digest, Chunk]]) -> Iterator[list[Digest] | tuple[Digest, list[Chunk]]]:
+    """These chunks in their order: a few that stand in no file, or with their content those that follow each other in it."""
+    run: list[Digest] | tuple[Digest, list[Chunk]] = []
     for digest in ids:
         content, chunk = places.get(digest, (None, None))
-        if run and (content != run[0] or chunk is None or not _follows(run[1], chunk)):
-            yield run
-            run = None
         if content is None or chunk is None:
-            yield digest
-        elif run is None:
-            run = content, [chunk]
-        else:
+            if run and (isinstance(run, tuple) or len(run) >= _APART):
+                yield run
+                run = []
+            assert isinstance(run, list)
+            run.append(digest)
+        elif isinstance(run, tuple) and content == run[0] and _follows(run[1], chunk):
             run[1].append(chunk)
+        else:
+            if run:
+                yield run
+            run = content, [chunk]
     if run:
         yield run
 

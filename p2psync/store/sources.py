@@ -42,8 +42,10 @@ class Sources:
         """These chunks, some hundred at most, about ``AT_ONCE`` bytes at a time; None for what this machine does not have (any more)."""
         piece: list[tuple[Digest, bytes | None]] = []
         for run in in_runs(self._books, ids):
+            vaulted = self._books.vault.get_all([digest for digest, data in run if data is None])
             for digest, data in run:
-                piece.append((digest, self.chunk(digest) if data is None else data))
+                found = vaulted.get(digest) if data is None else data
+                piece.append((digest, next(self._from_files(digest), None) if found is None else found))
             if 2 * sum(len(data or b"") for _, data in piece) >= AT_ONCE:
                 yield piece
                 piece = []

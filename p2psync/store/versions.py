@@ -44,7 +44,7 @@ def insert(db: sqlite3.Connection, record: Record, past: journal.Past, entries: 
 
     A version that an entry supersedes without its record standing on it is not superseded: the heads depend on no order of arrival.
     """
-    touched: set[RelPath] = set()
+    rows: list[tuple[object, ...]] = []
     named = {parent.record for entry in entries if entry is not None for parent in entry.parents}
     known = {one for one in named if _is_in(db, one, past)}
     for index, entry in enumerate(entries):
@@ -57,14 +57,16 @@ def insert(db: sqlite3.Connection, record: Record, past: journal.Past, entries: 
             )
         c = entry.content
         content = (c.digest, c.size, c.listing) if c else (None, None, None)
-        db.execute(
-            "INSERT INTO entries (record, idx, attaches, path, fold, op, digest, size, listing, executable, mtime_ns, act, by, head)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
+        rows.append(
             (record.id, index, entry.attaches, entry.path.text, entry.path.fold, entry.op, *content, entry.executable,
-             min(entry.mtime_ns, 2**63 - 1), entry.act, entry.by),
+             min(entry.mtime_ns, 2**63 - 1), entry.act, entry.by)
         )  # fmt: skip
-        touched.add(entry.path)
-    return touched
+    db.executemany(
+        "INSERT INTO entries (record, idx, attaches, path, fold, op, digest, size, listing, executable, mtime_ns, act, by, head)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
+        rows,
+    )
+    return {entry.path for entry in entries if entry is not None}
 
 
 def take_back(db: sqlite3.Connection, records: Sequence[Record]) -> None:
@@ -191,15 +193,16 @@ def namesake(db: sqlite3.Connection, path: RelPath) -> RelPath | None:
     return None if row is None else RelPath(row[0])
 
 
-def with_namesakes(db: sqlite3.Connection, paths: Iterable[RelPath]) -> set[RelPath]:
-    """Those of these paths for which ``namesake`` finds another one."""
+def with_namesakes(db: sqlite3.Connection, paths: Iterable[RelPath], *, gone: bool = False) -> set[RelPath]:
+    """Those of these paths for which ``namesake`` finds another one; also among those that are ``gone``."""
+    left_out = () if gone else (Op.GONE, Op.DETACH)
     folds: dict[str, list[RelPath]] = {}
     for path in paths:
         folds.setdefault(path.fold, []).append(path)
     found: set[RelPath] = set()
     for some in in_lots(folds):
-        query = f"SELECT fold, path FROM entries WHERE fold IN ({marks(some)}) AND head = 1 AND op NOT IN (?, ?)"
-        for fold, other in db.execute(query, (*some, Op.GONE, Op.DETACH)):
+        query = f"SELECT fold, path FROM entries WHERE fold IN ({marks(some)}) AND head = 1 AND op NOT IN ({marks(left_out)})"
+        for fold, other in db.execute(query, (*some, *left_out)):
             found.update(path for path in folds[fold] if path.text != other)
     return found
 

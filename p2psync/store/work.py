@@ -155,9 +155,9 @@ class Work:
         jobs: list[Job] = []
         entries: list[tuple[PathView, Entry]] = []
         adopted: list[PathView] = []
-        names = Naming(db)
         wanted = [path for path in sorted(todo, key=lambda p: p.text) if path.top in places and places[path.top].covers(path)]
         views, versions_of = paths.get_all(db, wanted), versions.heads_of(db, wanted)
+        names = Naming(db, (path for path in wanted if not versions_of[path].all))
         spelled: dict[RelPath, tuple[str, ...]] = {}
         for path in wanted:
             location = places[path.top]

@@ -41,6 +41,9 @@ class Act(IntEnum):
     DELETE = 5
 
 
+_OPS, _ACTS = frozenset(Op), frozenset(Act)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:
     """Names one entry: the record it is in and its index there. Their order is arbitrary and the same for everybody."""
@@ -100,7 +103,7 @@ class Entry:
             Malformed: anything else about it is wrong.
         """
         op, path, content, executable, mtime, parents, act, by = fields(value, int, str, (list, type(None)), bool, int, list, int, str)
-        if op not in Op.__members__.values() or act not in Act.__members__.values() or len(by.encode()) > 64:
+        if op not in _OPS or act not in _ACTS or len(by.encode()) > 64:
             raise Malformed(why="an entry of an unknown kind")
         if (op == Op.FILE) != (content is not None) or len(parents) > MAX_PARENTS:
             raise Malformed(why="an entry whose fields do not fit each other")

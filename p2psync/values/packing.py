@@ -88,9 +88,9 @@ def fields(value: object, *kinds: type | tuple[type, ...]) -> list[Any]:
     """
     if type(value) is not list or len(value) != len(kinds):
         raise Malformed(why=f"an array of {len(kinds)} fields was expected")
-    for index, (item, kind) in enumerate(zip(value, kinds, strict=True)):
-        allowed = kind if isinstance(kind, tuple) else (kind,)
-        if type(item) not in allowed:
+    for index, kind in enumerate(kinds):
+        found = type(value[index])
+        if found is not kind and (type(kind) is type or found not in kind):  # type: ignore[operator]
             raise Malformed(why=f"field {index} has the wrong type")
     return value
 
