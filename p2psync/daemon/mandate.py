@@ -34,7 +34,8 @@ from p2psync.store.books import Books
 from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
 from p2psync.store.locating import locate, spell
-from p2psync.store.look import AT_ONCE, Look
+from p2psync.store.look import Look
+from p2psync.store.slices import AT_ONCE
 from p2psync.store.sources import Sources
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.work import Work

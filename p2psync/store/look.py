@@ -22,15 +22,13 @@ from p2psync.store.paths import PathView
 from p2psync.store.root import FolderGone, Root, RootGone
 from p2psync.store.scan import Nothing, Skipped, is_unchanged, walk
 from p2psync.store.seeing import UNREADABLE_AGAIN, Reading, Seeing, noting, why_and_do
+from p2psync.store.slices import Slices
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.vanishing import Vanishing
 from p2psync.values.content import File, Listing, Observed, Stamp
 from p2psync.values.errors import BadPath, P2psyncError, UserError
 from p2psync.values.names import RelPath
 
-AT_ONCE = 2000
-"""Things of which nothing is known that one look takes on: what it saw is recorded and told while the next one looks at more, and what a
-person just saved need not wait for the end of a large import."""
 ABSENT_AGAIN = 5.0
 """Seconds until an attachment whose folder is not there is looked for again."""
 
@@ -61,8 +59,7 @@ class Look:
         self._wrong: dict[RelPath, tuple[int, int]] = {}
         self._walked: dict[tuple[RelPath, tuple[str, ...]], Stamp] = {}
         """The folders that were gone through since the last look, with the stamp that each had before."""
-        self._rest: dict[RelPath, list[Spot]] = {}
-        """What there was too much of for one look, last first."""
+        self._slices = Slices()
         self.seeing = Seeing(books)
 
     # ---- the survey of a whole attachment, by stamps alone
@@ -87,9 +84,12 @@ class Look:
         return not location.single and (changed or (location.halted is not None and not self._vanishing.missed(location)))
 
     def _survey_below(self, root: Root, location: Location, below: tuple[str, ...], looked: Looked) -> set[Spot]:
-        """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError."""
+        """The spots below a folder whose stamps are not those that are known. Raises: RootGone, UserError.
+
+        Below a folder in the attachment, which was heard of, an equal stamp is enough: what it does not prove yet, a survey of all reads.
+        """
         top = RelPath.from_disk(location.name.text, *below)
-        known = dict(paths.stamps_below(self._books.ledger.read(), top))
+        known = dict(paths.stamps_below(self._books.ledger.read(), top, fresh=bool(below)))
         known.pop("/".join(below), None)
         ours, missed = copies_in(self._books, location), self._vanishing.missed(location)
         found: set[Spot] = set()
@@ -144,25 +144,25 @@ class Look:
         by_name: dict[RelPath, set[Spot]] = {}
         for spot in spots:
             by_name.setdefault(RelPath(spot.path.top), set()).add(spot)
-        for name in self._rest:
+        for name in self.unseen:
             by_name.setdefault(name, set())
         for name, group in by_name.items():
-            location, rest = everything.get(name), self._rest.pop(name, [])
+            location, (rest, most) = everything.get(name), self._slices.take(name)
             if location is not None:
-                self._look_in(location, group, rest, looked)
+                self._look_in(location, group, rest, most, looked)
         due = {path for path in self._owed if RelPath(path.top) not in self._absent | self._wrong.keys()}
         self._owed -= due
         looked.todo |= due
-        if not self._rest:
+        if not self.unseen:
             self._walked.clear()
         return looked
 
     @property
     def unseen(self) -> Set[RelPath]:
         """The attachments of which so much is new that the next look goes on with it."""
-        return self._rest.keys()
+        return self._slices.unseen
 
-    def _look_in(self, location: Location, spots: set[Spot], rest: list[Spot], looked: Looked) -> None:
+    def _look_in(self, location: Location, spots: set[Spot], rest: list[Spot], most: int, looked: Looked) -> None:
         try:
             root = Root(location.root)
             if self._is_still_wrong(root, location, spots):
@@ -171,8 +171,8 @@ class Look:
             if self._in_doubt(root, location):  # which finds the rest again
                 self._look_at_all(root, location, spots | {Spot(location.name, ())}, [], looked, math.inf)
             else:
-                self._look_at_all(root, location, spots, rest, looked, AT_ONCE)
-            if location.name in self._rest:
+                self._look_at_all(root, location, spots, rest, looked, most)
+            if location.name in self.unseen:
                 return
         except RootGone:
             self._note_absent(location, spots, self._attention("missing-root", location=location.root), looked)
@@ -235,7 +235,7 @@ class Look:
                         done |= fresh
                         queue.extend(_last_first(fresh))
         if left or rest:
-            self._rest[location.name] = _last_first([*rest, *left]) if left else rest
+            self._slices.leave(location.name, _last_first([*rest, *left]) if left else rest)
         self._make_lasting(root, location, notes, looked)
         self.seeing.keep_copies()
         with noting(), self._books.writing() as db:

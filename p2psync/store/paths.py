@@ -94,15 +94,17 @@ def below(db: sqlite3.Connection, name: RelPath) -> Iterator[PathView]:
     return (_view(RelPath(row[0]), row[1:]) for row in rows)
 
 
-def stamps_below(db: sqlite3.Connection, name: RelPath) -> Iterator[tuple[str, Stamp | None]]:
-    """What was seen at or below ``name``: its names on disk, separated by slashes, and its stamp, or None where that proves nothing yet."""
+def stamps_below(db: sqlite3.Connection, name: RelPath, *, fresh: bool = False) -> Iterator[tuple[str, Stamp | None]]:
+    """What was seen at or below ``name``: its names on disk, separated by slashes, and its stamp; None where that proves nothing yet, if
+    ``fresh`` ones are not wanted too.
+    """
     rows = db.execute(
         "SELECT disk, kind, size, mtime_ns, ctime_ns, inode, runs, fresh FROM paths"
         " WHERE kind IS NOT NULL AND (path = ? OR (path > ? AND path < ?))",
         (name.text, name.text + "/", name.text + "0"),
     )
-    for disk, kind, size, mtime, ctime, inode, runs, fresh in rows:
-        yield disk, None if fresh else Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))
+    for disk, kind, size, mtime, ctime, inode, runs, doubtful in rows:
+        yield disk, None if doubtful and not fresh else Stamp(kind, size, mtime, ctime, unsigned(inode), bool(runs))
 
 
 def folders_below(db: sqlite3.Connection, name: RelPath) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from p2psync.daemon import mandate as mandate_module
-from p2psync.store import look
+from p2psync.store import slices
 from p2psync.values.names import RelPath
 from tests.lan.fake_lan import Lan, Machine, until
 
@@ -17,7 +17,7 @@ FILES = 120
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (look, mandate_module):
+    for module in (slices, mandate_module):
         monkeypatch.setattr(module, "AT_ONCE", 10)
 
 

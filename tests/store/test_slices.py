@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from p2psync.store import attaching, look, paths
+from p2psync.store import attaching, look, paths, slices
 from p2psync.store.spots import Looked, Spot
 from p2psync.values.entry import Op
 from p2psync.values.names import RelPath
@@ -20,7 +20,7 @@ SLICE = 40
 
 @pytest.fixture
 def desks(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, Desk]]:
-    monkeypatch.setattr(look, "AT_ONCE", SLICE)
+    monkeypatch.setattr(slices, "AT_ONCE", SLICE)
     with two_desks(monkeypatch) as (anna, marie):
         (anna.files / "recus").mkdir(parents=True)
         anna.attach(anna.files / "recus")
