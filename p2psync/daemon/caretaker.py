@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from p2psync.daemon.resting import Resting
 from p2psync.daemon.verifying import show_damaged
 from p2psync.store import calendar, retaining, sharing, space
 from p2psync.store.sources import catch_up
@@ -57,6 +58,7 @@ class Caretaker:
     def __init__(self, office: "Office") -> None:
         self._office = office
         self._reserve = Reserve(office.home.path)
+        self._resting = Resting(office)
         self._counted: dict[MandateId, float] = {}
         self._collected: dict[MandateId, float] = {}
         self._due = math.inf
@@ -81,6 +83,7 @@ class Caretaker:
                     if mandate.sources.outstanding:
                         await self._copy_shared(mandate)
                     show_damaged(mandate)
+            await self._resting.look()
             await trio.sleep(LOOK_S)
 
     async def _keep_histories(self) -> None:

@@ -145,6 +145,11 @@ class Books:
         self.ledger.close()
         self.vault.close()
 
+    def rest(self) -> None:
+        """Let go of what is only kept for speed: nothing is going on."""
+        self.ledger.rest()
+        self.vault.rest()
+
     # ---- who and where
 
     @property

@@ -7,7 +7,7 @@ transactions; any number of threads read beside it.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -182,6 +182,15 @@ class Ledger:
         reader = self._connect()
         reader.execute("PRAGMA query_only=1")
         return reader
+
+    def rest(self) -> None:
+        """Let go of the connections that nobody reads over, and of the pages and statements that they keep."""
+        with self._lock, database(self.path):
+            with suppress(IndexError):
+                while True:
+                    self._idle.pop().close()
+            if not self._closed:
+                self._writer.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
         """Close all connections. No thread may use the ledger any more."""

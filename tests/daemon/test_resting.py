@@ -10,11 +10,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2psync.daemon.resting import GROWN, Resting
 from p2psync.edge.link import Link
 from p2psync.engine import messages as m
 from p2psync.engine.encoding import Message
+from p2psync.store import memory
 from tests.lan.fake_lan import Lan, Machine, until
 
+MIB = 1024 * 1024
 PERSONS = ("Anna", "Bruno")
 MINUTES = 8
 """Everything is surveyed each ten minutes, which is work."""
@@ -80,3 +83,36 @@ async def test_many_mandates_say_no_more_than_one_and_wake_nobody(
     assert said.total() <= links * MINUTES * 6 * 4, "each side asks and answers once in ten seconds, at most"
     assert said_of_many.total() <= said.total() + 4 * links
     assert steps_of_many <= 1.02 * steps
+
+
+async def test_memory_is_given_back_when_it_has_grown_and_nothing_is_going_on(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, given = [100 * MIB], list[int]()
+
+    def give_back() -> None:
+        given.append(taken[0])
+        taken[0] = 60 * MIB
+
+    monkeypatch.setattr(memory, "resident", lambda: taken[0])
+    monkeypatch.setattr(memory, "give_back", give_back)
+    async with office(lan, 1) as (anna, _):
+        resting = Resting(anna.office)
+        await resting.look()
+        assert not given  # it may only be pausing
+        await resting.look()
+        assert given == [100 * MIB]
+        taken[0] += GROWN
+        for _ in range(3):
+            await resting.look()
+        assert len(given) == 1
+        taken[0] += 1
+        anna.mandate().rescan()
+        await resting.look()
+        assert len(given) == 1
+        await until(lambda: anna.mandate().idle)
+        await resting.look()
+        await resting.look()
+        assert len(given) == 2
+        anna.write("0.csv", "saved after that")
+        await until(lambda: anna.mandate().idle)
