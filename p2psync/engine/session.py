@@ -29,6 +29,9 @@ class State(Enum):
     CLOSED = "has said goodbye"
     FAILED = "has broken the rules"
 
+    __hash__ = object.__hash__
+    """It is looked up with each message, and Python's own asks for the name each time."""
+
 
 class Only(Enum):
     """What a message may need besides the state of the side that says it."""

@@ -279,10 +279,8 @@ def _make_durable(synced: set[int], step: _Step, folders: Folders) -> None:
 
 def _keep_old(step: _Step, folders: Folders) -> None:
     put = step.put
-    if put.expected is not None:
+    if put.expected is not None:  # a new name is taken only where nothing stands
         _look_and_keep(folders, put.parts, put.expected, put.keep)
-    elif stamp_at(folders(put.parts[:-1]), put.parts[-1]) is not None:
-        raise ChangedMeanwhile(path=step.shown)
 
 
 def _look_and_keep(folders: Folders, parts: Parts, expected: Stamp, keep: Keep | None) -> None:
