@@ -158,13 +158,16 @@ class Conversation:
         return self.mandate.reckoning.in_sync(self)
 
     def look_after(self) -> None:
-        """Every few seconds: let others be asked for the records that this peer told of and does not give."""
+        """Every few seconds: let others be asked for the records that this peer told of and does not give, and begin anew with it: perhaps
+        it could not read them just then.
+        """
         if self._asked and trio.current_time() - self._asked_at >= ANSWER_S:
             self._mute = True
             ours = self.mandate.books.journal.ends
             self.theirs = {log: seq for log, seq in self.theirs.items() if log in ours and ours[log].seq >= seq}
             self._asked.clear()
             self.mandate.ask_others(self)
+            self._say_heads()
 
     def _say_heads(self) -> None:
         self._heads_at = trio.current_time()
@@ -308,11 +311,13 @@ class Conversation:
     async def _read(self, work: Callable[[], T | None]) -> T | None:
         """Read something in a thread; what our own disk does not let us read we do not have, which costs no link."""
         try:
-            return await self.mandate.in_thread(work)
+            found = await self.mandate.in_thread(work)
         except P2psyncError as e:
             if isinstance(e, UserError):
                 self.mandate.troubled("reading", e)
             return None
+        self.mandate.well("reading")
+        return found
 
 
 def _batches(raws: list[bytes]) -> Iterable[list[bytes]]:

@@ -10,6 +10,7 @@ from p2psync.daemon import status
 from p2psync.edge.watcher import WatchLimit
 from p2psync.store.books import Books
 from p2psync.store.faults import DiskFailing, DiskFull
+from p2psync.store.journal import Journal
 from p2psync.store.vault import Vault
 from tests.lan.fake_lan import Lan, Machine, until
 
@@ -77,3 +78,31 @@ async def test_what_the_watcher_does_not_hear_is_found_within_a_minute(lan: Lan,
         records = anna.mandate().books.journal.view()
         with trio.fail_after(65):
             await until(lambda: anna.mandate().books.journal.view() != records)
+
+
+async def test_records_that_could_not_be_read_when_they_were_asked_for_come_later(
+    lan: Lan, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has them, and nothing new is said: whoever lacks them begins anew (seed 2302885)."""
+    anna = lan.machine("Anna")
+    bruno = lan.machine("Bruno", peers=(anna,))
+    async with anna.on():
+        await anna.create(BOOKS, anna.write("journal.csv", "one"))
+        async with bruno.on():
+            await bruno.subscribe(await anna.invite(BOOKS, "Bruno"))
+            await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "one")
+        before = anna.mandate().books.journal.view()
+        anna.write("journal.csv", "two")
+        await until(lambda: anna.mandate().books.journal.view() != before)
+        asked = []
+
+        def failing(journal: Journal, *_: object) -> None:
+            asked.append(journal)
+            raise DiskFailing(path="ledger.db", why="disk I/O error")
+
+        async with bruno.on():
+            with monkeypatch.context() as patched:
+                patched.setattr(Journal, "tails", failing)
+                await until(lambda: bool(asked))
+            await until(lambda: bruno.reads(f"{BOOKS}/journal.csv") == "two")
+            assert not said(anna)
