@@ -7,8 +7,10 @@ import ctypes
 import os
 from contextlib import suppress
 
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_trim = None
 """glibc's (malloc_trim(3)); other C libraries give back by themselves, or have nothing of the kind."""
+with suppress(OSError, TypeError):  # Windows knows no “all that is loaded”
+    _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def resident() -> int:
