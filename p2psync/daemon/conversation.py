@@ -288,16 +288,21 @@ class Conversation:
             while ids:
                 found = await self._read(partial(next, pieces, None)) or [(one, None) for one in ids]
                 if any(data is None for _, data in found):
+                    self.mandate.fetcher.sought(self)  # before it is looked once more: what comes in between is told or found
                     found = await self._read(partial(self._with_staged, found)) or found
-                if any(data is None for _, data in found):
-                    self.mandate.fetcher.sought(self)
                 answers = [m.NoChunk(self.handle, one) if data is None else m.Chunk(self.handle, one, data) for one, data in found]
                 await there.send(answers)
                 ids = ids[len(found) :]
 
     def _with_staged(self, found: list[tuple[Digest, bytes | None]]) -> list[tuple[Digest, bytes | None]]:
-        """The same with those that stand in no file yet, but in what is being fetched."""
-        return [(digest, self.mandate.arrivals.chunk(digest) if data is None else data) for digest, data in found]
+        """The same with those that stand in no file yet, but in what is being fetched, or were on the way from there to a file just now."""
+        arrivals, sources = self.mandate.arrivals, self.mandate.sources
+
+        def once_more(digest: Digest) -> bytes | None:
+            staged = arrivals.chunk(digest)
+            return sources.chunk(digest) if staged is None else staged
+
+        return [(digest, once_more(digest) if data is None else data) for digest, data in found]
 
     async def _serve_listing(self, want: m.WantListing) -> None:
         packed = await self._read(partial(self.mandate.packed_listing, want.listing))

@@ -70,7 +70,7 @@ CAUGHT_BY = {
     "no conflict copy": 0,
     "never looked over": 45,
     "begun work forgotten": 1,
-    "early records dropped": 1,
+    "early records dropped": 15,
     "errors taken for absence": 5,
     "colliding names overwritten": 1382,
 }
