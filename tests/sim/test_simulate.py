@@ -50,6 +50,13 @@ ONCE_BROKEN = {
     233043: "what was put in its place and could not be noted counted as a save of that machine, once others had gone on from it",
     702000: "who saves over what was put in place and not noted before a kill may have seen it, and the daemon cannot know",
     702060: "what a power cut closed is not open again after the next start",
+    900751: "a restored machine that nobody recognised told some members one thing and others another: they say so",
+    1001616: "a file with both names of its rename after a power cut is two files",
+    2000036: "a folder that others deleted goes when what a program left in it is taken away",
+    2002417: "silence begins when links that were cut without a sign are made anew",
+    2100663: "a file stood in a folder that was made and could not be made to last",
+    2102347: "a folder that others deleted, on a disk that was full",
+    2302885: "records that a member could not read just when they were asked for were never asked of it again",
 }
 """Seeds that failed once, and what was learnt of them."""
 TWIN_SEEDS = (100, 111, 120)
