@@ -7,11 +7,12 @@ transactions; any number of threads read beside it.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from p2psync.store import memory
 from p2psync.store.faults import DiskFailing, DiskFull, database, database_fault
 from p2psync.values.errors import MandateError, UserError
 
@@ -186,11 +187,7 @@ class Ledger:
     def rest(self) -> None:
         """Let go of the connections that nobody reads over, and of the pages and statements that they keep."""
         with self._lock, database(self.path):
-            with suppress(IndexError):
-                while True:
-                    self._idle.pop().close()
-            if not self._closed:
-                self._writer.execute("PRAGMA shrink_memory")
+            memory.let_go(self._idle, None if self._closed else self._writer)
 
     def close(self) -> None:
         """Close all connections. No thread may use the ledger any more."""

@@ -5,6 +5,7 @@ The C library keeps what was freed, for each thread that ever asked for some; SQ
 
 import ctypes
 import os
+import sqlite3
 from contextlib import suppress
 
 _trim = None
@@ -24,3 +25,14 @@ def give_back() -> None:
     """Give back to the system what was freed. It may take some milliseconds."""
     if _trim is not None:
         _trim(0)
+
+
+def let_go(idle: list[sqlite3.Connection], writer: sqlite3.Connection | None = None) -> None:
+    """Close the connections of a database that wait to be used, which other threads may take or put back meanwhile; and have ``writer``,
+    which stays open and which nobody uses now, forget the pages that it keeps.
+    """
+    with suppress(IndexError):
+        while True:
+            idle.pop().close()
+    if writer is not None:
+        writer.execute("PRAGMA shrink_memory")

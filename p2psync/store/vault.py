@@ -20,7 +20,7 @@ from pathlib import Path
 
 import zstandard
 
-from p2psync.store import space
+from p2psync.store import memory, space
 from p2psync.store.faults import DatabaseDamaged, DiskFull, database, writing
 from p2psync.values.content import CHUNK_MAX, Chunk
 from p2psync.values.digest import Digest, content_digest
@@ -220,18 +220,13 @@ class Vault:
     def rest(self) -> None:
         """Lets go of the connections that nobody reads over, and of the pages that they keep."""
         with self._turn, database(self.path):
-            with suppress(IndexError):
-                while True:
-                    self._idle.pop().close()
-            if not self._closed:
-                self._writer.execute("PRAGMA shrink_memory")
+            memory.let_go(self._idle, None if self._closed else self._writer)
 
     def close(self) -> None:
         """Closes the file; harmless when done twice. Whoever still reads closes its own connection at the end."""
         with self._turn:
             self._closed = True
-            while self._idle:
-                self._idle.pop().close()
+            memory.let_go(self._idle)
             self._writer.close()
 
     def _connect(self) -> sqlite3.Connection:
