@@ -169,12 +169,12 @@ class Newcomers:
             return
         authors: dict[RecordId, Attention] = {}
         self._arrivals.expect_small(new.chunk for new in lacking)
-        for job, head, content, _ in lacking:
-            chunk = Chunk(content.digest, 0, content.size)
-            worked.wants.setdefault(job.path, Want(content, Listing.single(content), (chunk,)))
-            if head.ref.record not in authors:
-                authors[head.ref.record] = self._preparing.fetching(head)
-            worked.attention[job.path.text] = authors[head.ref.record]
+        for new in lacking:
+            path, author = new.job.path, new.head.ref.record
+            worked.wants.setdefault(path, Want(new.content, Listing.single(new.content), (new.chunk,)))
+            if author not in authors:
+                authors[author] = self._preparing.fetching(new.head)
+            worked.attention[path.text] = authors[author]
 
     def _check_room(self, folders: Folders, lacking: list[_New]) -> None:
         """Raises: SpaceShort and other errors of a disk."""
