@@ -25,11 +25,10 @@ from p2psync.store.jobs import Job, Worked
 from p2psync.store.keptfiles import kept_name
 from p2psync.store.locations import Location
 from p2psync.store.newcomers import Newcomers
-from p2psync.store.newfolders import Parts
 from p2psync.store.paths import PathView
 from p2psync.store.preparing import Preparing
 from p2psync.store.renaming import swaps
-from p2psync.store.root import FolderGone, NameTaken, Root
+from p2psync.store.root import FolderGone, NameTaken, Parts, Root
 from p2psync.store.scan import Fresh, seen
 from p2psync.store.sharing import kept_of
 from p2psync.store.snapshots import Snapshots

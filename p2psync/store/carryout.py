@@ -18,7 +18,7 @@ from typing import TypeAlias
 from p2psync.store import openfiles
 from p2psync.store.durable import sync_disk, sync_file, sync_folder
 from p2psync.store.faults import write_fault, writing
-from p2psync.store.root import Folders, NameTaken, NoPlainFile, Root, name_fault, open_at, stamp_at, stamp_of
+from p2psync.store.root import Folders, NameTaken, NoPlainFile, Parts, Root, name_fault, open_at, stamp_at, stamp_of
 from p2psync.store.staging import Sealed
 from p2psync.store.swap import BusyFile, ChangedMeanwhile, put_new, put_over, same_file, take_away
 from p2psync.values.content import Stamp
@@ -39,7 +39,6 @@ __all__ = [
     "remove_folder",
 ]
 
-Parts: TypeAlias = tuple[str, ...]
 Keep: TypeAlias = Callable[[int], None]
 """Is given the old file, open for reading, and returns when its content will not be lost with it."""
 

@@ -13,11 +13,9 @@ from pathlib import Path
 
 from p2psync.store.durable import start_writing, sync_disk, sync_file, sync_folder
 from p2psync.store.faults import write_fault
-from p2psync.store.root import FolderGone, Folders, NoPlainFile, Root, open_at
+from p2psync.store.root import FolderGone, Folders, NoPlainFile, Parts, Root, open_at
 from p2psync.store.savefile import sync_parent
 from p2psync.values.errors import P2psyncError, UserError
-
-Parts = tuple[str, ...]
 
 MANY = 64
 """Files for which the disk as a whole is made durable, at the price of waiting for what others have written to it."""

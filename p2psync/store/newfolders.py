@@ -6,14 +6,11 @@ To make one folder durable takes as long as to make a hundred: a commit of the f
 import os
 import stat
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from p2psync.store.durable import sync_disk, sync_folder
 from p2psync.store.faults import reading, write_fault, writing
-from p2psync.store.root import LinkInTheWay, NameTaken, Root, stamp_at
+from p2psync.store.root import LinkInTheWay, NameTaken, Parts, Root, stamp_at
 from p2psync.values.errors import MandateError, UserError
-
-Parts: TypeAlias = tuple[str, ...]
 
 _MANY = 8
 """Folders with new names in them, for which the disk as a whole is made durable."""

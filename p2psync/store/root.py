@@ -15,13 +15,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from p2psync.store.faults import read_fault, reading
 from p2psync.values.content import Stamp
 from p2psync.values.errors import BadPath, MandateError, UserError
 from p2psync.values.names import escaped
 
+Parts: TypeAlias = tuple[str, ...]
+"""The names that lead from a root to what is below it; none for the root itself."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Non-blocking, so that neither a FIFO nor somebody else's lease holds us up; it means nothing for the reads that follow."""
@@ -117,12 +119,12 @@ class Root:
         os.close(fd)
         self.identity = (status.st_dev, status.st_ino)
 
-    def shown(self, parts: tuple[str, ...]) -> str:
+    def shown(self, parts: Parts) -> str:
         """The whole path of ``parts`` as an error or a status shows it."""
         path = os.sep.join((self._name, *parts)) if parts else str(self.path)
         return path if path.isascii() and path.isprintable() else escaped(path)
 
-    def stamp(self, parts: tuple[str, ...]) -> Stamp | None:
+    def stamp(self, parts: Parts) -> Stamp | None:
         """What stands at ``parts``, by ``lstat``; None when nothing does.
 
         Raises:
@@ -134,7 +136,7 @@ class Root:
         except FolderGone:
             return None
 
-    def open_read(self, parts: tuple[str, ...]) -> int:
+    def open_read(self, parts: Parts) -> int:
         """A descriptor of the file at ``parts``, for reading; the caller closes it.
 
         Raises:
@@ -145,7 +147,7 @@ class Root:
         with self.dir_fd(parts[:-1]) as folder:
             return self.open_in(folder, parts)
 
-    def open_in(self, folder: int, parts: tuple[str, ...]) -> int:
+    def open_in(self, folder: int, parts: Parts) -> int:
         """As ``open_read``, with the ``folder`` that the file is in already open."""
         try:
             return open_at(folder, parts[-1])
@@ -158,7 +160,7 @@ class Root:
                 raise NoPlainFile(path=self.shown(parts)) from None
             raise read_fault(error, self.shown(parts)) from error
 
-    def names(self, parts: tuple[str, ...]) -> list[str]:
+    def names(self, parts: Parts) -> list[str]:
         """The names in the folder at ``parts``, in no order.
 
         Raises:
@@ -167,7 +169,7 @@ class Root:
         with self.dir_fd(parts) as folder, reading(self.shown(parts)):
             return os.listdir(folder)
 
-    def list(self, parts: tuple[str, ...]) -> "list[tuple[str, Stamp]]":
+    def list(self, parts: Parts) -> "list[tuple[str, Stamp]]":
         """The names in the folder at ``parts`` with their stamps, sorted; what vanishes meanwhile is left out.
 
         Raises:
@@ -176,7 +178,7 @@ class Root:
         with self.dir_fd(parts) as folder, reading(self.shown(parts)):
             return list_at(folder)
 
-    def space(self, parts: tuple[str, ...] = ()) -> tuple[int, int]:
+    def space(self, parts: Parts = ()) -> tuple[int, int]:
         """Bytes that may still be written on the disk of the folder at ``parts``, and bytes that it has in all.
 
         Raises:
@@ -187,7 +189,7 @@ class Root:
             return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     @contextmanager
-    def dir_fd(self, parts: tuple[str, ...]) -> Iterator[int]:
+    def dir_fd(self, parts: Parts) -> Iterator[int]:
         """The folder at ``parts``, open for reading, closed afterwards.
 
         Raises:
@@ -216,7 +218,7 @@ class Root:
             raise RootGone(path=escaped(str(self.path)), why="another folder stands in its place")
         return fd
 
-    def _walk(self, parts: tuple[str, ...]) -> int:
+    def _walk(self, parts: Parts) -> int:
         if any(map(name_fault, parts)):
             raise BadPath(path=escaped("/".join(parts)), why="it leads out of its folder")
         fd = self._open()
@@ -230,7 +232,7 @@ class Root:
             fd = below
         return fd
 
-    def _no_way(self, error: OSError, folder: int, parts: tuple[str, ...]) -> Exception:
+    def _no_way(self, error: OSError, folder: int, parts: Parts) -> Exception:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             with reading(self.shown(parts)):
                 found = stamp_at(folder, parts[-1])
@@ -261,9 +263,9 @@ class Folders:
 
     def __init__(self, root: Root) -> None:
         self.root = root
-        self._open: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._open: OrderedDict[Parts, int] = OrderedDict()
 
-    def __call__(self, parts: tuple[str, ...]) -> int:
+    def __call__(self, parts: Parts) -> int:
         """The descriptor of the folder at ``parts``, good until the next call.
 
         Raises:

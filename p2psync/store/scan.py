@@ -20,12 +20,10 @@ from p2psync.store.chunking import Sink, describe
 from p2psync.store.durable import start_writing
 from p2psync.store.faults import CannotRead, DiskFailing, read_fault
 from p2psync.store.openfiles import written
-from p2psync.store.root import FolderGone, Folders, LinkInTheWay, NoPlainFile, Root, list_at, stamp_at, stamp_of
+from p2psync.store.root import FolderGone, Folders, LinkInTheWay, NoPlainFile, Parts, Root, list_at, stamp_at, stamp_of
 from p2psync.values.content import Content, File, Folder, Listing, Observed, Stamp
 from p2psync.values.errors import BadPath
 from p2psync.values.names import RelPath
-
-Parts: TypeAlias = tuple[str, ...]
 
 Listed: TypeAlias = Callable[[Content, Listing], None]
 """Takes the content of a file that was read and did not change meanwhile, with the list of its chunks."""
