@@ -67,6 +67,8 @@ class Heads:
     @property
     def covered(self) -> frozenset[Ref]:
         """The entries that a save at the path supersedes: the winner, what equals it, and deletions it outlived."""
+        if len(self.all) == 1:
+            return self.refs
         winner = self.winner.state
         return frozenset(head.ref for head in self.all if same_bytes(head.state, winner) or isinstance(head.state, Gone))
 

@@ -103,9 +103,6 @@ def reconcile(observed: State | None, agreed: Agreed | None, heads: Heads, *, si
 
 def agreement(heads: Heads) -> Agreed:
     """What is agreed once the winner of ``heads`` stands at the path."""
-    if len(heads.all) == 1:
-        refs = heads.refs
-        return Agreed(heads.all[0].state, refs, refs)
     return Agreed(heads.winner.state, heads.covered, heads.refs)
 
 

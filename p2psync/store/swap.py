@@ -39,11 +39,7 @@ class BusyFile(MandateError):
 
 def same_file(one: Stamp | None, other: Stamp) -> bool:
     """Whether two stamps are of one file with one content; unlike equality this survives a rename, which moves the ctime."""
-    return one is not None and _but_for_ctime(one) == _but_for_ctime(other)
-
-
-def _but_for_ctime(stamp: Stamp) -> tuple[object, ...]:
-    return stamp.kind, stamp.size, stamp.mtime_ns, stamp.inode, stamp.executable
+    return one is not None and one.but_for_ctime == other.but_for_ctime
 
 
 def put_new(source: int, staged: str, target: int, name: str, shown: str) -> None:

@@ -134,6 +134,11 @@ class Stamp:
     inode: int
     executable: bool
 
+    @property
+    def but_for_ctime(self) -> tuple[object, ...]:
+        """All but ``ctime_ns``, to be compared: a rename moves that one."""
+        return self.kind, self.size, self.mtime_ns, self.inode, self.executable
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
