@@ -4,15 +4,14 @@ A round is blocking work in a thread: look at what changed, decide, carry out, r
 told to the peers. Memory here is a cache of the ledger: after an error it is dropped and built anew.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
-from heapq import nsmallest
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
+from p2psync.daemon.agenda import Agenda, Due, first
 from p2psync.daemon.bookwork import in_thread
 from p2psync.daemon.conversation import Conversation
 from p2psync.daemon.fetcher import PAUSE_S, Fetcher
@@ -26,7 +25,6 @@ from p2psync.engine import messages as m
 from p2psync.engine.hello import Gate
 from p2psync.engine.ignore import database_of
 from p2psync.engine.notices import Notices
-from p2psync.engine.settle import Settling
 from p2psync.store import listings, powercut
 from p2psync.store.apart import Apart
 from p2psync.store.arrivals import Arrivals
@@ -35,7 +33,6 @@ from p2psync.store.jobs import Worked
 from p2psync.store.journal import Log
 from p2psync.store.locating import locate, spell
 from p2psync.store.look import Look
-from p2psync.store.slices import AT_ONCE
 from p2psync.store.sources import Sources
 from p2psync.store.spots import Looked, Spot
 from p2psync.store.work import Work
@@ -47,14 +44,10 @@ from p2psync.values.record import Kind, Record
 
 T = TypeVar("T")
 
-SURVEY_S = 600.0
-"""Everything is surveyed so often, whatever the watcher says."""
 UNHEARD_S = 30.0
-"""So often while something is not watched."""
+"""Everything is surveyed so often while something is not watched."""
 AGAIN_S = 0.2
 """So soon is decided again about a path that another one held up."""
-TRIES_S = 5.0
-"""What is looked at again after so long or longer cannot be read at the moment, which was said: nobody is busy with it meanwhile."""
 READING_S = 1.0
 """A round that reads for longer is worth a word in the status."""
 _SLICE = 200
@@ -81,22 +74,15 @@ class Mandate:
         self.bytes_out = 0
         self._on_change = on_change
         self._on_members = on_members
-        self._settling: Settling[Spot] = Settling()
-        self._later: Settling[RelPath] = Settling()
-        self._tries: Settling[Spot] = Settling()
-        self._todo: set[RelPath] = set()
-        self._whole: set[RelPath] = set()
-        self._surveys: set[RelPath] = set()
+        self._agenda = Agenda()
         self.gone_through = trio.Event()
         """Everything was looked at and worked on, and nothing went wrong, since this memory was begun."""
         self._busy = trio.Lock()
         self._wake, self._large = trio.Event(), trio.Event()
         self._working = False
         self._new: list[Record] = []
-        self._unfit: dict[Path, BadPath] = {}
         self._surveyed: set[RelPath] = set()
         self._reading: tuple[float, set[RelPath]] = (0.0, set())
-        self._next_survey = -math.inf
         self._group_keys: dict[int, GroupKeys] = {}
         self.recalled: dict[Digest, float] = {}
 
@@ -153,10 +139,9 @@ class Mandate:
         while True:
             now = trio.current_time()
             if self.watching.deaf:  # whoever finds that out wakes us
-                self._next_survey = min(self._next_survey, now + UNHEARD_S)
-            dues = (self._settling.next_due(), self._tries.next_due(), self._later.next_due(), self._next_survey)
-            due = min(one for one in dues if one is not None)
-            if self._todo or self._surveys or self._unfit or self.look.unseen or due <= now:
+                self._agenda.survey_all(now + UNHEARD_S)
+            due = self._agenda.next_due()
+            if self.look.unseen or due <= now:
                 return
             self._wake = trio.Event()
             with trio.move_on_at(due):
@@ -167,23 +152,13 @@ class Mandate:
         self._working = True
         try:
             async with self._busy:
-                self._surveys |= await self.watching.keep(self.books.locations())
-                if self._next_survey <= now:
-                    self._next_survey = now + SURVEY_S
-                    self._surveys |= set(self.books.locations())
-                surveys, self._surveys = self._surveys, set()
-                todo = self._todo | self._later.take_due(now)
-                batch = self._choose(todo)
-                self._todo = todo - batch
-                self._whole &= self._todo
-                spots = self._settling.take_due(now) | self._tries.take_due(now)
+                self._agenda.survey(await self.watching.keep(self.books.locations()))
+                due = self._agenda.take(now, self.books.locations())
                 since = self._reading[0] if self.look.unseen else now
-                self._reading = (since, surveys | self.look.unseen | {RelPath(spot.path.top) for spot in spots})
-                unfit, self._unfit = self._unfit, {}
-                looked, worked = await self.in_thread(partial(self._work_through, surveys, spots, unfit, batch))
-                self._surveyed |= surveys
-                self._settling.seen(spots - looked.again.keys())
-                self._learn(looked, worked)
+                self._reading = (since, due.surveys | self.look.unseen | {RelPath(spot.path.top) for spot in due.spots})
+                looked, worked = await self.in_thread(partial(self._work_through, due))
+                self._surveyed |= due.surveys
+                self._learn(due, looked, worked)
                 await self.reckoning.take(worked)
                 self.gone_through.set()
                 if self._apart.wanted:
@@ -192,62 +167,54 @@ class Mandate:
             self._working = False
         self._spread(worked)
 
-    def _choose(self, todo: set[RelPath]) -> set[RelPath]:
-        """What one round takes on of these. Of many those first whose contents may not be here: they come while others are written."""
-        undecided = todo - self._whole
-        return _first(undecided if 2 * len(undecided) > AT_ONCE else todo)
-
-    def _work_through(
-        self, surveys: set[RelPath], spots: set[Spot], unfit: dict[Path, BadPath], todo: set[RelPath]
-    ) -> tuple[Looked, Worked]:
+    def _work_through(self, due: Due) -> tuple[Looked, Worked]:
         looked = Looked()
-        for name in surveys & set(self.books.locations()):
-            spots |= self.look.survey(name, looked)
+        for name in due.surveys & set(self.books.locations()):
+            due.spots.update(self.look.survey(name, looked))
             looked.surveyed.add(name)
-        for where, fault in unfit.items():
+        for where, fault in due.unfit.items():
             self.look.look_at_unfit(where, fault, looked)
-        if surveys >= set(self.books.locations()):  # nothing is left behind for longer than until everything is gone through
-            everything = todo | self.work.unfinished()
+        if due.surveys >= set(self.books.locations()):  # nothing is left behind for longer than until everything is gone through
+            everything = due.paths | self.work.unfinished()
         else:  # nor what could not be done while its disk was away
-            everything = todo.union(*map(self.work.unsettled, looked.surveyed))
-        todo = _first(everything)
+            everything = due.paths.union(*map(self.work.unsettled, looked.surveyed))
+        todo = first(everything)
         put_off = everything - todo
-        found = self.look.look(spots)
+        found = self.look.look(due.spots)
         looked.again |= found.again
         looked.attention |= found.attention
         looked.surveyed -= self.look.unseen
         worked = self.work.work(todo | found.todo)
         worked.todo |= put_off - found.todo
-        if surveys >= set(self.books.locations()):  # what a failing disk would not let go
+        if due.surveys >= set(self.books.locations()):  # what a failing disk would not let go
             self.work.sweep()
         return looked, worked
 
-    def _learn(self, looked: Looked, worked: Worked) -> None:
+    def _learn(self, due: Due, looked: Looked, worked: Worked) -> None:
         now = trio.current_time()
-        for spot, wait in looked.again.items():
-            (self._tries if wait >= TRIES_S else self._settling).later(spot, now + wait)
+        self._agenda.looked(due.spots, looked.again, now)
         for path, wait in worked.again.items():
-            self._later.later(path, now + wait)
-        self._todo |= worked.todo
+            self._agenda.decide_later(path, now + wait)
+        self._agenda.decide(worked.todo)
         self._settling_of(worked.look_again)
         attached = {name.text for name in {**self.books.locations(), **self.books.attachments()}}
         self.attention.take({**looked.attention, **worked.attention}, {name.text for name in looked.surveyed}, attached)
         self._take_up_freed({path.text for path in worked.done}, now + AGAIN_S)
         self.fetcher.update(worked.done, worked.wants)
-        self._surveys |= worked.placed | (worked.absent - looked.surveyed)  # what was just seen to be absent is looked for in a while
+        self._agenda.survey(worked.placed | (worked.absent - looked.surveyed))  # what was just seen to be absent is looked for in a while
 
     def _take_up_freed(self, done: set[str], due: float) -> None:
         """What another name held up, of which something became known: another path is decided about, another spelling looked at."""
         for shown in self.attention.freed(done):
             path = RelPath.from_disk(*shown.split("/"))
             if path.text in done:
-                self._settling.later(Spot(path, tuple(shown.split("/")[1:])), due)
+                self._agenda.look_at(Spot(path, tuple(shown.split("/")[1:])), due)
             else:
-                self._later.later(path, due)
+                self._agenda.decide_later(path, due)
 
     def _settling_of(self, paths: set[RelPath]) -> None:
         for path in paths:
-            self._settling.touched(spell(self.books, path), trio.current_time(), closed=True)
+            self._agenda.touched(spell(self.books, path), trio.current_time(), closed=True)
 
     def _spread(self, worked: Worked) -> None:
         if worked.records:
@@ -265,7 +232,7 @@ class Mandate:
 
     async def heard(self, changes: Changes) -> None:
         """The watcher heard something about us."""
-        self._surveys |= doubted(changes, self.books.locations())
+        self._agenda.survey(doubted(changes, self.books.locations()))
         for paths, closed in ((changes.touched, False), (changes.closed, True)):
             for number, where in enumerate(paths):
                 self._touched(where, trio.current_time(), closed)
@@ -277,37 +244,36 @@ class Mandate:
         try:
             spot = locate(self.books, where)
         except BadPath as e:
-            self._unfit[where] = e
+            self._agenda.unfit(where, e)
             return
         if spot is not None:
             # Whoever reads a database, and be it ourselves, opens and closes its log as if to write: only a pause says something.
-            self._settling.touched(spot, now, closed=closed and database_of(where.name) is None)
+            self._agenda.touched(spot, now, closed=closed and database_of(where.name) is None)
 
     def rescan(self) -> None:
         """Survey everything now, and try again what could not be done."""
-        self._next_survey = -math.inf
-        self._todo |= {RelPath(shown) for shown in self.attention.with_code("unwritable", "in-the-way", "space-short")}
-        self._wake.set()
+        self._agenda.survey_all()
+        self.retry({RelPath(shown) for shown in self.attention.with_code("unwritable", "in-the-way", "space-short")})
 
     def look_over(self, names: set[RelPath]) -> None:
         """Survey these attachments now."""
-        self._surveys |= names
+        self._agenda.survey(names)
         self._wake.set()
 
     def retry(self, paths: set[RelPath]) -> None:
         """Decide about these paths (again)."""
-        self._todo |= paths
+        self._agenda.decide(paths)
         self._wake.set()
 
     def _complete(self, paths: set[RelPath]) -> None:
         """All that these paths wanted is here."""
-        self._whole |= paths
-        self.retry(paths)
+        self._agenda.complete(paths)
+        self._wake.set()
 
     def look_at(self, spots: set[Spot]) -> None:
         """Look at these spots at once."""
         for spot in spots:
-            self._settling.later(spot, trio.current_time())
+            self._agenda.look_at(spot, trio.current_time())
         self._wake.set()
 
     # ---- records
@@ -364,8 +330,7 @@ class Mandate:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be looked at or worked on."""
-        waiting = self._todo or self._surveys or self._unfit or self.look.unseen or len(self._settling) or self._apart.busy
-        return not (self._working or waiting or self._next_survey <= trio.current_time())
+        return not (self._working or self.look.unseen or self._apart.busy) and self._agenda.is_clear(trio.current_time())
 
     def is_reading(self, name: RelPath) -> bool:
         """Whether this attachment is being read and nothing can be said of it yet: the first time, or for more than a moment."""
@@ -382,7 +347,7 @@ class Mandate:
 
     def held(self, handle: int) -> m.Held | None:
         """What to tell a peer of our disk, or None while a round may still change it."""
-        if self._todo or self._working or self.look.unseen or self._next_survey == -math.inf:
+        if self._agenda.is_open or self._working or self.look.unseen:
             return None
         files, size = self.reckoning.lacking
         return m.Held(handle, self.books.journal.view(), files, size)
@@ -421,7 +386,7 @@ class Mandate:
         self.troubled("writing", error)
         now = trio.current_time()
         for path in self.fetcher.paths:
-            self._later.later(path, now + PAUSE_S)
+            self._agenda.decide_later(path, now + PAUSE_S)
         self._wake.set()
         self.changed()
 
@@ -445,15 +410,7 @@ class Mandate:
         self._new_look()
         self.gone_through = trio.Event()
         self.arrivals.close()
-        self._settling, self._later, self._tries = Settling(), Settling(), Settling()
-        self._todo, self._whole, self._surveys, self._surveyed = set(), set(), set(), set()
-        self._unfit = {}
+        self._agenda, self._surveyed = Agenda(), set()
         self.reckoning.forget()
-        self._next_survey = -math.inf
         self.attention.clear()
         self.fetcher.forget()
-
-
-def _first(paths: set[RelPath]) -> set[RelPath]:
-    """As many of these paths as one round takes on, folders before what is in them."""
-    return set(nsmallest(AT_ONCE, paths, key=lambda path: path.text)) if len(paths) > AT_ONCE else paths

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2psync.daemon import mandate as mandate_module
+from p2psync.daemon import agenda
 from p2psync.store import slices
 from p2psync.values.names import RelPath
 from tests.lan.fake_lan import Lan, Machine, until
@@ -17,7 +17,7 @@ FILES = 120
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (slices, mandate_module):
+    for module in (slices, agenda):
         monkeypatch.setattr(module, "AT_ONCE", 10)
 
 
@@ -54,12 +54,11 @@ async def test_they_cross_while_the_rest_is_looked_at(lan: Lan, autojump_clock: 
         assert (await anna.wait())["agreed"] and not here.look.unseen and not here.is_reading(RelPath("Belege"))
 
 
-async def test_what_is_to_be_fetched_is_asked_for_before_what_has_come_is_put_in_its_place(lan: Lan, autojump_clock: MockClock) -> None:
-    anna = lan.machine("Anna")
-    async with anna.on():
-        await anna.create(BOOKS)
-        here = anna.mandate()
-        whole, new = {RelPath(f"a/{n}") for n in range(8)}, {RelPath(f"b/{n}") for n in range(8)}
-        here._complete(whole)
-        assert here._choose(whole | new) == new
-        assert whole < here._choose(whole | set(list(new)[:2]))  # a few need no round of their own
+@pytest.mark.parametrize(("few", "first"), [(8, "new ones"), (2, "all")])
+def test_what_is_to_be_fetched_is_asked_for_before_what_has_come_is_put_in_its_place(few: int, first: str) -> None:
+    whole, new = {RelPath(f"a/{n}") for n in range(8)}, {RelPath(f"b/{n}") for n in range(few)}
+    waiting = agenda.Agenda()
+    waiting.complete(whole)
+    waiting.decide(new)
+    chosen = waiting.take(0, ()).paths
+    assert chosen == new if first == "new ones" else whole < chosen  # a few need no round of their own

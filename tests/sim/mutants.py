@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from p2psync.daemon import mandate as mandate_module
+from p2psync.daemon import agenda
 from p2psync.engine import pauses, settle
 from p2psync.engine.heads import Heads
 from p2psync.engine.reconcile import Agreed, Decision, Missing, Record, reconcile
@@ -125,7 +125,7 @@ def _no_conflict_copy() -> Patches:
 
 
 def _never_looked_over() -> Patches:
-    return [(mandate_module, "SURVEY_S", 1e9)]
+    return [(agenda, "SURVEY_S", 1e9)]
 
 
 def _begun_work_forgotten() -> Patches:
