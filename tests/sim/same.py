@@ -22,7 +22,7 @@ import nacl.bindings
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
-from p2psync.store import powercut
+from p2psync.store import powercut, smallfile
 from tests.lan.fake_lan import in_place
 
 BASE_NS = 4_102_444_800 * 1_000_000_000
@@ -120,7 +120,7 @@ def repeatable(seed: int) -> Iterator[None]:
         (secrets.token_hex, lambda size=32: chance.randbytes(size).hex()),
     ]
     saved: list[tuple[Any, str, Any]] = [(trio.to_thread, "run_sync", trio.to_thread.run_sync)]
-    saved += [(nacl.bindings, "crypto_sign_open", nacl.bindings.crypto_sign_open)]
+    saved += [(nacl.bindings, "crypto_sign_open", nacl.bindings.crypto_sign_open), (smallfile, "OWN_END", smallfile.OWN_END)]
     run: Any = trio._core._run  # type: ignore[attr-defined]
     saved += [(run, "_ALLOW_DETERMINISTIC_SCHEDULING", run._ALLOW_DETERMINISTIC_SCHEDULING), (run, "_r", run._r)]
     places = _places([real for real, _ in replaced], len(sys.modules))
@@ -131,6 +131,7 @@ def repeatable(seed: int) -> Iterator[None]:
         random.seed(f"random {seed}")
         trio.to_thread.run_sync = _inline  # type: ignore[assignment]
         nacl.bindings.crypto_sign_open = _opened
+        smallfile.OWN_END = "-00000000.part"  # each process draws one when it begins
         run._ALLOW_DETERMINISTIC_SCHEDULING, run._r = True, random.Random(f"order {seed}")
         tempfile._name_sequence = (f"{chance.randrange(1 << 40):010x}" for _ in iter(int, 1))  # type: ignore[attr-defined]
         for owner, name, value in places:
